@@ -1,0 +1,218 @@
+"""Blueprint: an engine and a versioned schema (or a service template), and how usage is counted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from tenantry_crds.common import (
+    ComputeResources,
+    DatabaseEngine,
+    Isolation,
+    LabelSelector,
+    ObjectStatus,
+    SpecModel,
+)
+from tenantry_crds.fields import (
+    Budget,
+    DnsLabel,
+    Duration,
+    NonNegativeInt,
+    Port,
+    PositiveInt,
+    ResourceName,
+    Rule,
+    ShortStatus,
+    VersionName,
+    list_atomic,
+    list_map,
+    text,
+)
+from tenantry_crds.kind import Column, Kind, condition_columns, label_name_rule
+
+
+class UnsafeKeys(StrEnum):
+    """What to do about keys under which tenants of shared tables could collide."""
+
+    REFUSE = "Refuse"
+    ALLOW = "Allow"
+
+
+class RowPolicy(SpecModel):
+    """How tables are shared under the isolation ``Row``."""
+
+    column: Annotated[str, Field(max_length=63, pattern=r"^[a-z_][a-z0-9_]*$")] = "tenant_id"
+    """The column that says whose a row is. Tables that lack it get it. It never changes."""
+    unsafe_keys: UnsafeKeys = UnsafeKeys.REFUSE
+    """Unique and foreign keys that leave the tenant column out let tenants collide or probe each other.
+    ``Refuse``: such a blueprint stalls, with the list of keys. ``Allow``: it is taken as it is."""
+
+
+class UsageQuery(SpecModel):
+    """Counts a resource in a tenant's own data."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.resource != 'storage' && self.resource != 'connections'",
+            "usage resource: storage and connections are measured on the server; name another resource",
+            ".resource",
+        ),
+    )
+
+    resource: ResourceName
+    """What is counted, such as ``users``."""
+    query: Annotated[str, Field(min_length=1, max_length=16384)]
+    """A query with the columns ``label``, ``count`` and, if wanted, ``latest``; one row for each label. It
+    runs read-only, as the tenant's owner, and sees the tenant's data only."""
+
+
+class Wave(SpecModel):
+    """A part of the tenants that get a version before the others."""
+
+    name: DnsLabel
+    """The wave's name."""
+    selector: LabelSelector | None = None
+    """Which tenants are in it, by their labels; left out: all that are in no earlier wave."""
+    soak: Duration | None = None
+    """How long to wait after it before the next one."""
+
+
+class RolloutPolicy(SpecModel):
+    """How a new current version gets to the tenants that follow it."""
+
+    max_parallel: PositiveInt = 16
+    """How many tenants are migrated at a time. Not acted on yet."""
+    failure_budget: Budget = 0
+    """How many failures are tolerated: a number, or a share of all such as ``10%``."""
+    waves: Annotated[tuple[Wave, ...], list_map("name", max_items=32)] = Field(default_factory=tuple)
+    """The order of the tenants; those in no wave come last."""
+
+
+class EnvVar(SpecModel):
+    """An environment variable of a service."""
+
+    name: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """The variable's name."""
+    value: Annotated[str, text(32768)] = ""
+    """The variable's value; left out: empty. Not for secrets."""
+
+
+class ServiceTemplate(SpecModel):
+    """A service that each tenant gets. Not acted on yet."""
+
+    image: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The container image."""
+    port: Port | None = None
+    """The port it listens on."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """How many pods run it."""
+    args: Annotated[tuple[Annotated[str, text(4096)], ...], list_atomic(max_items=64)] = Field(
+        default_factory=tuple
+    )
+    """Arguments of the image's program."""
+    env: Annotated[tuple[EnvVar, ...], list_map("name", max_items=64)] = Field(default_factory=tuple)
+    """Its environment."""
+    resources: ComputeResources | None = None
+    """Its CPU and memory."""
+
+
+_ROW_COLUMN = "(has({0}.row) ? {0}.row.column : 'tenant_id')"
+
+
+class BlueprintSpec(SpecModel):
+    """What tenants get from the blueprint."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.engine) != has(self.service)",
+            "spec: give exactly one of engine (a database blueprint) and service (a service template)",
+        ),
+        Rule(
+            "has(self.engine) == has(oldSelf.engine) && (!has(self.engine) || self.engine == oldSelf.engine)",
+            "engine: the engine of a blueprint never changes; create another Blueprint",
+            ".engine",
+        ),
+        Rule(
+            "!has(self.engine) || has(self.version)",
+            "version: a database blueprint needs its current version; name a BlueprintVersion",
+            ".version",
+        ),
+        Rule(
+            "!has(self.engine) || self.engine == 'PostgreSQL' || !has(self.isolation) "
+            "|| !(self.isolation in ['Row', 'Schema'])",
+            "isolation: Row and Schema exist on PostgreSQL only; use Database or Instance",
+            ".isolation",
+        ),
+        Rule(
+            f"{_ROW_COLUMN.format('self')} == {_ROW_COLUMN.format('oldSelf')}",
+            "row.column: the tenant column never changes (left out, it is tenant_id); "
+            "put the old name back, or create another Blueprint",
+            ".row",
+        ),
+    )
+
+    engine: DatabaseEngine | None = None
+    """The kind of database; it never changes. ``PostgreSQL`` is the one that works so far."""
+    version: VersionName | None = None
+    """The current version: tenants without a version of their own follow it."""
+    isolation: Isolation | None = None
+    """How tenants that name no isolation are set apart. Left out: ``Database``."""
+    rollout: RolloutPolicy | None = None
+    """How a new current version gets to the tenants that follow it. Not acted on yet: all of them are
+    migrated as fast as their servers allow."""
+    usage: Annotated[tuple[UsageQuery, ...], list_map("resource", max_items=32)] = Field(default_factory=tuple)
+    """What is counted in the tenants' own data."""
+    row: RowPolicy | None = None
+    """How tables are shared under the isolation ``Row``."""
+    service: ServiceTemplate | None = None
+    """In place of ``engine``: a service that each tenant gets. Not acted on yet."""
+
+    @property
+    def effective_isolation(self) -> Isolation:
+        """The isolation of tenants that name none."""
+        return self.isolation or Isolation.DATABASE
+
+    @property
+    def effective_row(self) -> RowPolicy:
+        """How tables are shared, with the defaults filled in."""
+        return self.row or RowPolicy()
+
+    @property
+    def effective_rollout(self) -> RolloutPolicy:
+        """How versions get to tenants, with the defaults filled in."""
+        return self.rollout or RolloutPolicy()
+
+
+class BlueprintStatus(ObjectStatus):
+    """How the blueprint's tenants are."""
+
+    current_version: ShortStatus | None = None
+    """The version that followers get."""
+    tenants: NonNegativeInt | None = None
+    """How many tenants have a database of this blueprint."""
+    up_to_date: NonNegativeInt | None = None
+    """How many of them are at the version they should be at."""
+    versions: Annotated[tuple[ShortStatus, ...], list_atomic(max_items=1024)] = Field(default_factory=tuple)
+    """The versions there are, oldest first."""
+
+
+BLUEPRINT = Kind(
+    kind="Blueprint",
+    plural="blueprints",
+    short_names=("bp",),
+    description="An engine and a versioned schema, or a service template, that tenants are made from.",
+    spec=BlueprintSpec,
+    status=BlueprintStatus,
+    columns=(
+        Column("Engine", ".spec.engine"),
+        Column("Version", ".spec.version"),
+        Column("Tenants", ".status.tenants", type="integer"),
+        Column("Up to date", ".status.upToDate", type="integer"),
+        *condition_columns(),
+        Column("Isolation", ".spec.isolation", priority=1),
+    ),
+    rules=(label_name_rule("Blueprint"),),
+    selectable=(".spec.engine", ".spec.version"),
+)
