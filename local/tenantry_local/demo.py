@@ -1,0 +1,169 @@
+"""``make demo``: the examples, live: three tenants, three isolations, one suspension.
+
+Everything it says was just tried against the servers; what turns out otherwise ends it with an error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from tenantry_local.cluster import Cluster
+from tenantry_local.errors import LocalError
+from tenantry_local.paths import CHECKOUT
+from tenantry_local.tenants import TenantView, try_login, try_statement, wait_for_tenants
+
+NAMESPACE = "shop"
+MANAGER = "tenantry-demo"
+EXAMPLES = CHECKOUT / "examples" / "shop"
+
+
+def run(cluster: Cluster) -> int:
+    """Starts the cluster, applies ``examples/shop``, and shows what it gives; returns the exit code.
+
+    :raises LocalError: when something is not as it should be.
+    """
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console.rule("[bold]1. A cluster on this machine", align="left")
+    cluster.up()
+    console.rule("[bold]2. The examples: a shop schema, three tenants", align="left")
+    tenants = _apply(cluster, console)
+    console.rule("[bold]3. What each tenant can reach", align="left")
+    _show_isolation(cluster, console, tenants)
+    console.rule("[bold]4. Suspend and resume", align="left")
+    _show_suspension(cluster, console, tenants[0])
+    console.rule("[bold]What to try next", align="left")
+    _show_next(cluster, console, tenants[0])
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """Something a tenant's login tries, that must be refused."""
+
+    who: TenantView
+    what: str
+    refusal: str | None
+
+
+def _apply(cluster: Cluster, console: Console) -> list[TenantView]:
+    if not EXAMPLES.is_dir():
+        raise LocalError(f"{EXAMPLES} is missing: run `make demo` in a complete checkout of Tenantry")
+    # Forced: an interrupted demo leaves a tenant whose state belongs to another field manager.
+    flags = ("--server-side", "--force-conflicts", f"--field-manager={MANAGER}")
+    applied = cluster.kubectl("apply", *flags, "-f", str(EXAMPLES))
+    for line in applied.splitlines():
+        console.print(f"  {escape(line)}")
+    with Live(console=console, refresh_per_second=8, transient=True) as live:
+        tenants = wait_for_tenants(
+            cluster.kubectl,
+            NAMESPACE,
+            lambda tenant: tenant.ready and tenant.phase == "Ready",
+            show=lambda tenants: live.update(_table(tenants)),
+        )
+    console.print(_table(tenants))
+    return tenants
+
+
+def _table(tenants: list[TenantView]) -> Table:
+    table = Table("Tenant", "State", "Phase", "Isolation", "Database", "Schema", "Version", "Secret")
+    for t in tenants:
+        phase = f"[green]{t.phase}[/]" if t.ready else f"[yellow]{t.phase}[/] {escape(t.message)}"
+        table.add_row(t.name, t.state, phase, t.isolation, t.database, t.schema, t.version, t.secret)
+    return table
+
+
+def _show_isolation(cluster: Cluster, console: Console, tenants: list[TenantView]) -> None:
+    uris = {tenant.name: cluster.tenant_uri(NAMESPACE, tenant.secret) for tenant in tenants}
+    emails = {tenant.name: f"owner@{tenant.name}.example" for tenant in tenants}
+    for tenant in tenants:
+        email = emails[tenant.name]
+        with psycopg.connect(uris[tenant.name]) as connection:
+            connection.execute(
+                "INSERT INTO users (email, name, role) VALUES (%s, %s, 'owner') ON CONFLICT DO NOTHING",
+                [email, f"Owner of {tenant.name}"],
+            )
+            found = [str(row[0]) for row in connection.execute("SELECT email FROM users ORDER BY 1")]
+        if set(emails.values()) & set(found) != {email}:
+            raise LocalError(f"{tenant.name} should see its own users only, and sees {', '.join(found)}")
+        console.print(f"  {tenant.name:<8} reads its users  [green]{escape(', '.join(found))}[/]")
+    attempts = [a for who in tenants for a in _attempts(who, uris[who.name], tenants)]
+    for attempt in attempts:
+        if attempt.refusal is None:
+            raise LocalError(f"{attempt.who.name} was not refused: {attempt.what}")
+        console.print(f"  {attempt.who.name:<8} {escape(attempt.what)}  [red]{escape(attempt.refusal)}[/]")
+    if not attempts:
+        raise LocalError("the examples hold no two tenants that could reach for each other's data")
+
+
+def _attempts(who: TenantView, uri: str, tenants: list[TenantView]) -> list[_Attempt]:
+    """What the tenant's login tries on each of the others."""
+    result = []
+    for other in tenants:
+        if other.name == who.name:
+            continue
+        if other.database != who.database:
+            result.append(
+                _Attempt(who, f"connect to {other.database}", try_login(_in_database(uri, other.database)))
+            )
+        elif other.schema != who.schema:
+            statement = sql.SQL("SELECT * FROM {}.users").format(sql.Identifier(other.schema))
+            result.append(_Attempt(who, statement.as_string(), try_statement(uri, statement)))
+    return result
+
+
+def _show_suspension(cluster: Cluster, console: Console, tenant: TenantView) -> None:
+    uri = cluster.tenant_uri(NAMESPACE, tenant.secret)
+    _set_state(cluster, tenant.name, "Suspended")
+    _wait_phase(cluster, tenant.name, "Suspended")
+    refusal = try_login(uri)
+    if refusal is None:
+        raise LocalError(f"{tenant.name} is suspended, and yet its login works")
+    console.print(f"  {tenant.name} suspended: login refused, [red]{escape(refusal)}[/]")
+    _set_state(cluster, tenant.name, "Active")
+    _wait_phase(cluster, tenant.name, "Ready")
+    refusal = try_login(cluster.tenant_uri(NAMESPACE, tenant.secret))
+    if refusal is not None:
+        raise LocalError(f"{tenant.name} is active again, and yet its login is refused: {refusal}")
+    console.print(f"  {tenant.name} resumed: [green]login works[/], the data is where it was")
+
+
+def _show_next(cluster: Cluster, console: Console, tenant: TenantView) -> None:
+    env = cluster.paths.dev_env
+    secret = f"kubectl -n {NAMESPACE} get secret {tenant.secret} -o jsonpath='{{.data.uri}}' | base64 -d"
+    for line in (
+        f"  set -a; . {env}; set +a; export PATH={CHECKOUT}/.venv/bin:$PATH",
+        "  kubectl get tenants -A",
+        f"  kubectl -n {NAMESPACE} describe tenant {tenant.name}",
+        f'  psql "$({secret})"',
+        f"  kubectl -n {NAMESPACE} annotate --overwrite tenant {tenant.name} tenantry.dev/rotate=$(date +%s)",
+        "  make status    what runs;    make down    stop it;    make clean    remove it with its data",
+    ):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _set_state(cluster: Cluster, name: str, state: str) -> None:
+    patch = json.dumps({"spec": {"state": state}})
+    cluster.kubectl("patch", "tenant", name, "-n", NAMESPACE, "--type=merge", "-p", patch)
+
+
+def _wait_phase(cluster: Cluster, name: str, phase: str) -> None:
+    wait_for_tenants(
+        cluster.kubectl,
+        NAMESPACE,
+        lambda tenant: tenant.name != name or (tenant.ready and tenant.phase == phase),
+        timeout=60,
+    )
+
+
+def _in_database(uri: str, database: str) -> str:
+    return urlunsplit(urlsplit(uri)._replace(path=f"/{database}"))
