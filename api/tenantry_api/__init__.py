@@ -1,0 +1,1 @@
+"""The REST facade. So far it answers its health check; the dialects are mounted on this app."""

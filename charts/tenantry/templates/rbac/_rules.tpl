@@ -1,0 +1,55 @@
+{{/*
+What the operator may do within the namespaces it serves. Each rule says why, and the list is complete: there is
+no wildcard, no pods, no exec, no roles.
+*/}}
+{{- define "tenantry.namespacedRules" -}}
+# The resources it serves. Status is a subresource of its own: the operator has no right to create or delete them.
+- apiGroups: [tenantry.dev]
+  resources: [tenants, blueprints, blueprintversions, databaseinstances]
+  verbs: [get, list, watch]
+- apiGroups: [tenantry.dev]
+  resources: [tenants/status, blueprints/status, blueprintversions/status, databaseinstances/status]
+  verbs: [patch]
+# The finalizers, which are part of metadata: Kubernetes has no right that covers metadata alone. The operator
+# never writes spec.
+- apiGroups: [tenantry.dev]
+  resources: [tenants, databaseinstances]
+  verbs: [patch]
+# get: the administrator's login of a database server, by the name in a DatabaseInstance. create, update, delete:
+# the tenants' logins. list, watch: to notice that one of these was changed or removed; the operator asks for the
+# Secrets labelled app.kubernetes.io/managed-by=tenantry only, but RBAC cannot select by label. Use watchNamespaces
+# to keep the operator away from the Secrets of other namespaces.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, update, delete]
+# Migrations whose SQL lies in a ConfigMap.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* What concerns the cluster as a whole, whichever namespaces are served. */}}
+{{- define "tenantry.clusterRules" -}}
+- apiGroups: [tenantry.dev]
+  resources: [plans]
+  verbs: [get, list, watch]
+- apiGroups: [tenantry.dev]
+  resources: [plans/status]
+  verbs: [patch]
+{{- if not .Values.watchNamespaces }}
+# To notice that definitions were installed or changed.
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [list, watch]
+{{- end }}
+{{- if not .Values.installationId }}
+# Its uid names the installation.
+- apiGroups: [""]
+  resources: [namespaces]
+  resourceNames: [kube-system]
+  verbs: [get]
+{{- end }}
+{{- end }}

@@ -1,0 +1,1 @@
+"""The Tenantry operator: takes Tenants from custom resources to isolated databases."""

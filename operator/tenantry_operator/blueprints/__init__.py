@@ -1,0 +1,1 @@
+"""Blueprints and their versions: from resources to chains of migrations."""

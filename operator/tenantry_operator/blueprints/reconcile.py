@@ -1,0 +1,104 @@
+"""The reconciles of Blueprints and BlueprintVersions: whether they can be used, and who uses them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenantry_crds.blueprint import BlueprintSpec
+from tenantry_crds.common import DatabaseEngine
+from tenantry_operator import conditions
+from tenantry_operator.blueprints.book import blueprint_of
+from tenantry_operator.cache import Key
+from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, Context
+from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
+
+Object = dict[str, Any]
+
+_WAITING_AGAIN = 5.0
+
+
+class BlueprintReconciler:
+    """Reports on Blueprints and BlueprintVersions; the tenants do the work."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def blueprint(self, key: Key) -> float | None:
+        """One reconcile of a Blueprint."""
+        context = self._context
+        obj = context.blueprints.get(key)
+        if obj is None or "deletionTimestamp" in obj["metadata"]:
+            return None
+        spec = BlueprintSpec.model_validate(obj["spec"])
+        name = "/".join(key)
+        try:
+            if spec.engine is not DatabaseEngine.POSTGRESQL:
+                what = spec.engine or "a service template"
+                raise Stalled("EngineNotSupported", f"{what} is not supported yet; only PostgreSQL is")
+            if spec.version is None:
+                raise Stalled("NoVersion", "spec.version names no current version: set it")
+            chain = await context.book.chain(name, spec.version)
+        except ReconcileError as error:
+            waited = conditions.waited(obj, error)
+            await context.write_failure(BLUEPRINTS, context.blueprints, obj, error, waited=waited)
+            return _again(error)
+        users, current = self._tenants(key, spec.version)
+        versions = sorted(
+            {
+                version["spec"]["version"]
+                for version in map(context.versions.get, context.versions.find("blueprint", name))
+                if version is not None
+            }
+        )
+        fields = {
+            "currentVersion": spec.version,
+            "tenants": users,
+            "upToDate": current,
+            "versions": versions,
+        }
+        ready = conditions.ready("Ready", f"version {spec.version} has {len(chain.migrations)} migrations")
+        await context.write_conditions(BLUEPRINTS, context.blueprints, obj, ready, fields)
+        return None
+
+    def _tenants(self, key: Key, version: str) -> tuple[int, int]:
+        users = current = 0
+        for tenant_key in self._context.tenants.find("blueprint", "/".join(key)):
+            tenant = self._context.tenants.get(tenant_key)
+            if tenant is None:
+                continue
+            users += 1
+            pins = {
+                database.get("name") or database["blueprint"]: database.get("version")
+                for database in tenant["spec"].get("databases") or []
+                if database["blueprint"] == key[1]
+            }
+            records = {record["name"]: record for record in (tenant.get("status") or {}).get("databases") or []}
+            current += all(records.get(name, {}).get("version") == (pin or version) for name, pin in pins.items())
+        return users, current
+
+    async def version(self, key: Key) -> float | None:
+        """One reconcile of a BlueprintVersion."""
+        context = self._context
+        obj = context.versions.get(key)
+        if obj is None or "deletionTimestamp" in obj["metadata"]:
+            return None
+        try:
+            parsed = await context.book.parse(obj)
+            chain = await context.book.chain(blueprint_of(obj), parsed.version)
+        except ReconcileError as error:
+            waited = conditions.waited(obj, error)
+            await context.write_failure(BLUEPRINT_VERSIONS, context.versions, obj, error, waited=waited)
+            return _again(error)
+        fields = {
+            "digest": chain.digest,
+            "migrations": [{"name": m.name, "checksum": m.checksum} for m in parsed.migrations],
+        }
+        ready = conditions.ready("Ready", f"{len(chain.migrations)} migrations from an empty database")
+        await context.write_conditions(BLUEPRINT_VERSIONS, context.versions, obj, ready, fields)
+        return None
+
+
+def _again(error: ReconcileError) -> float | None:
+    if isinstance(error, Retryable):
+        raise error
+    return _WAITING_AGAIN if isinstance(error, Waiting) else None

@@ -1,0 +1,132 @@
+"""What all reconciles share: the objects that are known, the servers, the way to the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from tenantry_operator import telemetry
+from tenantry_operator.blueprints.book import Book, blueprint_of
+from tenantry_operator.cache import Key, Store
+from tenantry_operator.conditions import Condition, failed, find, render
+from tenantry_operator.errors import ReconcileError
+from tenantry_operator.instances.servers import EngineFactory, Servers
+from tenantry_operator.kube import KubeClient, Resource, merge_patch
+from tenantry_operator.names import GROUP
+from tenantry_operator.recorder import Recorder
+from tenantry_operator.settings import Settings
+from tenantry_operator.tenants.view import placements_of
+
+Object = dict[str, Any]
+
+TENANTS = Resource(GROUP, "v1alpha1", "tenants", "Tenant")
+BLUEPRINTS = Resource(GROUP, "v1alpha1", "blueprints", "Blueprint")
+BLUEPRINT_VERSIONS = Resource(GROUP, "v1alpha1", "blueprintversions", "BlueprintVersion")
+INSTANCES = Resource(GROUP, "v1alpha1", "databaseinstances", "DatabaseInstance")
+PLANS = Resource(GROUP, "v1alpha1", "plans", "Plan", namespaced=False)
+
+
+def _tenant_id(obj: Object) -> Iterable[str]:
+    meta = obj["metadata"]
+    return (f"{meta['namespace']}/{obj['spec'].get('id') or meta['name']}",)
+
+
+def _tenant_blueprints(obj: Object) -> Iterable[str]:
+    namespace = obj["metadata"]["namespace"]
+    names = {database.get("blueprint") for database in obj["spec"].get("databases") or []}
+    return tuple(sorted(f"{namespace}/{name}" for name in names))
+
+
+def _tenant_plan(obj: Object) -> Iterable[str]:
+    code = (obj["spec"].get("plan") or {}).get("code")
+    return (code,) if code else ()
+
+
+def _tenant_instances(obj: Object) -> Iterable[str]:
+    return tuple(sorted({"/".join(key) for key in placements_of(obj).values()}))
+
+
+def _tenant_failure(obj: Object) -> Iterable[str]:
+    ready = find(obj, "Ready")
+    return (str(ready.get("reason")),) if ready is not None and ready.get("status") != "True" else ()
+
+
+class Context:
+    """The shared state. One per operator."""
+
+    def __init__(self, settings: Settings, installation: str, kube: KubeClient, factory: EngineFactory) -> None:
+        self.settings = settings
+        self.installation = installation
+        self.kube = kube
+        self.tenants = Store(
+            id=_tenant_id,
+            blueprint=_tenant_blueprints,
+            plan=_tenant_plan,
+            instance=_tenant_instances,
+            failure=_tenant_failure,
+        )
+        self.blueprints = Store()
+        self.versions = Store(blueprint=lambda obj: (blueprint_of(obj),))
+        self.instances = Store()
+        self.plans = Store(code=lambda obj: (obj["spec"].get("code") or obj["metadata"]["name"],))
+        self.secrets = Store()
+        self.servers = Servers(kube, self.instances, factory)
+        self.book = Book(kube, self.versions)
+        self.recorder = Recorder(kube)
+
+    def instance_keys(self, namespace: str) -> list[Key]:
+        """The DatabaseInstances that tenants of a namespace may be on: its own, then the operator's."""
+        home = self.settings.namespace
+        keys = [key for key in self.instances.keys() if key[0] in (namespace, home)]  # noqa: SIM118
+        return sorted(keys, key=lambda key: (key[0] == home and key[0] != namespace, key))
+
+    async def write_status(self, resource: Resource, store: Store, obj: Object, status: Object) -> Object:
+        """Writes a status, unless it says what the object says already.
+
+        :returns: the object as it is now.
+        """
+        patch = merge_patch(obj.get("status") or {}, status)
+        if patch is None:
+            return obj
+        meta = obj["metadata"]
+        telemetry.api_writes.labels("patch", f"{resource.plural}/status").inc()
+        written = await self.kube.patch(
+            resource,
+            meta.get("namespace"),
+            meta["name"],
+            # The uid makes it a conflict when the object was deleted and created again in between.
+            {"metadata": {"uid": meta["uid"]}, "status": patch},
+            sub="status",
+        )
+        store.put(written)
+        return written
+
+    async def write_failure(
+        self, resource: Resource, store: Store, obj: Object, error: ReconcileError, *, waited: float = 0.0
+    ) -> Object:
+        """Writes the conditions of a reconcile that could not even read what it needs; the rest of the
+        status stays."""
+        found = failed(error, waited=waited, stalled_after=self.settings.stalled_after)
+        return await self.write_conditions(resource, store, obj, found)
+
+    async def write_conditions(
+        self,
+        resource: Resource,
+        store: Store,
+        obj: Object,
+        found: Iterable[Condition],
+        fields: Object | None = None,
+    ) -> Object:
+        """Writes conditions and further fields of a status, keeping the others; None removes a field."""
+        known = obj.get("status") or {}
+        generation = obj["metadata"].get("generation", 0)
+        status = {
+            **known,
+            **(fields or {}),
+            "observedGeneration": generation,
+            "conditions": render(found, known.get("conditions") or [], generation, datetime.now(UTC)),
+        }
+        return await self.write_status(
+            resource, store, obj, {name: value for name, value in status.items() if value is not None}
+        )

@@ -1,0 +1,1 @@
+"""Database engines: one package each, behind the narrow protocol of :mod:`.base`."""

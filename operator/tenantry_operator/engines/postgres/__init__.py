@@ -1,0 +1,1 @@
+"""PostgreSQL 16 and newer, administered without superuser rights."""

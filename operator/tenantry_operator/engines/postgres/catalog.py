@@ -1,0 +1,334 @@
+"""What the server's catalogs say: a fixed number of queries, whatever the number of tenants.
+
+Source: PostgreSQL documentation, "System Catalogs". Every relation and function is written with its
+schema, as nothing that a tenant made may come in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from psycopg.rows import class_row
+
+from tenantry_operator.engines.postgres.connections import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRow:
+    """A role."""
+
+    name: str
+    mark: str | None
+    login: bool
+    connections: int
+    """CONNECTION LIMIT; -1: none."""
+    privileged: bool
+    """Has an attribute that no tenant's role has: SUPERUSER, CREATEDB, CREATEROLE, REPLICATION, BYPASSRLS."""
+    inherit: bool
+    expires: bool
+    config: Sequence[str] | None
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A membership, other than a steward's in a role that it created."""
+
+    role: str
+    member: str
+    grantor: str
+    inherit: bool
+    set: bool
+    admin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseRow:
+    """A database, as it looks from outside."""
+
+    name: str
+    owner: str
+    mark: str | None
+    acl: Sequence[str] | None
+    open: bool
+    sessions: int
+    writes: int
+    relations: Mapping[str, int] | None
+    """For a tenant's own database: how many relations a role owns (``o/<role>``) or was granted anything on
+    (``a/<role>``). This is how a revoked grant is seen from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRow:
+    """A schema of a shared database."""
+
+    name: str
+    owner: str
+    mark: str | None
+    acl: Sequence[str] | None
+    objects: Mapping[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
+    """How many objects there are by kind (r: relation, S: sequence, f: routine) and access list."""
+    defaults: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The owner's default privileges by kind."""
+    bytes: int = 0
+    writes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The server as a whole, and what the administrator may do there."""
+
+    admin: str
+    version: str
+    version_number: int
+    max_connections: int
+    sessions: int
+    create_role: bool
+    create_database: bool
+    signal: bool
+    statistics: bool
+    temp_file_limit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCatalog:
+    """What is kept for the server as a whole."""
+
+    facts: Facts
+    roles: Mapping[str, RoleRow]
+    members: Mapping[str, Sequence[MemberRow]]
+    """By role: who is a member of it."""
+    memberships: Mapping[str, Sequence[MemberRow]]
+    """By member: what it is a member of."""
+    databases: Mapping[str, DatabaseRow]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCatalog:
+    """What is kept in a database that tenants share, or in one tenant's own."""
+
+    prepared: bool
+    schemas: Mapping[str, SchemaRow]
+    registrations: Mapping[str, str]
+    """The tenant id by login."""
+
+
+_FACTS = """
+SELECT current_user::text AS admin,
+       current_setting('server_version') AS version,
+       current_setting('server_version_num')::int AS version_number,
+       current_setting('max_connections')::int AS max_connections,
+       (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usesysid IS NOT NULL)::int AS sessions,
+       r.rolcreaterole OR r.rolsuper AS create_role,
+       r.rolcreatedb OR r.rolsuper AS create_database,
+       pg_catalog.pg_has_role('pg_signal_backend', 'USAGE') AS signal,
+       pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') AS statistics,
+       pg_catalog.has_parameter_privilege('temp_file_limit', 'SET WITH GRANT OPTION') AS temp_file_limit
+FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+"""
+
+_ROLES = """
+SELECT r.rolname::text AS name,
+       d.description AS mark,
+       r.rolcanlogin AS login,
+       r.rolconnlimit AS connections,
+       r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls AS privileged,
+       r.rolinherit AS inherit,
+       r.rolvaliduntil IS NOT NULL AS expires,
+       s.setconfig AS config,
+       coalesce(a.sessions, 0)::int AS sessions
+FROM pg_catalog.pg_roles r
+LEFT JOIN pg_catalog.pg_shdescription d
+       ON d.objoid = r.oid AND d.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setrole = r.oid AND s.setdatabase = 0
+LEFT JOIN (SELECT usesysid, count(*) AS sessions FROM pg_catalog.pg_stat_activity GROUP BY usesysid) a
+       ON a.usesysid = r.oid
+WHERE %(names)s::text[] IS NULL OR r.rolname = ANY (%(names)s::text[])
+"""
+
+_MEMBERS = """
+SELECT r.rolname::text AS role,
+       m.rolname::text AS member,
+       g.rolname::text AS grantor,
+       a.inherit_option AS inherit,
+       a.set_option AS set,
+       a.admin_option AS admin
+FROM pg_catalog.pg_auth_members a
+JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
+JOIN pg_catalog.pg_roles m ON m.oid = a.member
+JOIN pg_catalog.pg_roles g ON g.oid = a.grantor
+WHERE NOT (m.rolname = ANY (%(own)s::text[]) AND a.admin_option AND NOT a.inherit_option AND NOT a.set_option)
+  AND (%(names)s::text[] IS NULL OR r.rolname = ANY (%(names)s::text[]) OR m.rolname = ANY (%(names)s::text[]))
+"""
+
+_DATABASES = """
+SELECT d.datname::text AS name,
+       o.rolname::text AS owner,
+       c.description AS mark,
+       d.datacl::text[] AS acl,
+       d.datallowconn AS open,
+       coalesce(s.numbackends, 0)::int AS sessions,
+       coalesce(s.tup_inserted + s.tup_updated + s.tup_deleted, 0)::bigint AS writes,
+       p.relations
+FROM pg_catalog.pg_database d
+JOIN pg_catalog.pg_roles o ON o.oid = d.datdba
+LEFT JOIN pg_catalog.pg_shdescription c
+       ON c.objoid = d.oid AND c.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass
+LEFT JOIN pg_catalog.pg_stat_database s ON s.datid = d.oid
+LEFT JOIN LATERAL (
+    SELECT jsonb_object_agg(g.key, g.relations) AS relations
+    FROM (
+        SELECT h.deptype::text || '/' || r.rolname AS key, count(DISTINCT h.objid) AS relations
+        FROM pg_catalog.pg_shdepend h JOIN pg_catalog.pg_roles r ON r.oid = h.refobjid
+        WHERE h.dbid = d.oid AND h.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+          AND h.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND h.deptype IN ('o', 'a')
+        GROUP BY h.deptype, r.rolname
+    ) g
+) p ON o.rolname = d.datname
+WHERE %(names)s::text[] IS NULL OR d.datname = ANY (%(names)s::text[])
+"""
+
+_SIZES = """
+SELECT d.datname::text, pg_catalog.pg_database_size(d.oid)
+FROM pg_catalog.pg_database d
+WHERE (%(names)s::text[] IS NULL OR d.datname = ANY (%(names)s::text[]))
+  AND (pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+       OR pg_catalog.has_database_privilege(d.oid, 'CONNECT'))
+"""
+
+_SCHEMAS = """
+SELECT n.nspname::text, o.rolname::text, d.description, n.nspacl::text[]
+FROM pg_catalog.pg_namespace n
+JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner
+LEFT JOIN pg_catalog.pg_description d
+       ON d.objoid = n.oid AND d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+WHERE n.nspname !~ '^pg_' AND (%(names)s::text[] IS NULL OR n.nspname = ANY (%(names)s::text[]))
+"""
+
+_OBJECTS = """
+SELECT n.nspname::text, k.kind, k.acl::text[], (count(*) FILTER (WHERE k.owner = n.nspowner))::int, sum(k.bytes)::bigint, sum(k.writes)::bigint
+FROM (
+    SELECT c.relnamespace AS namespace,
+           c.relowner AS owner,
+           CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END AS kind,
+           c.relacl AS acl,
+           CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_total_relation_size(c.oid) ELSE 0 END AS bytes,
+           CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_stat_get_tuples_inserted(c.oid)
+                + pg_catalog.pg_stat_get_tuples_updated(c.oid) + pg_catalog.pg_stat_get_tuples_deleted(c.oid)
+           ELSE 0 END AS writes
+    FROM pg_catalog.pg_class c
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    UNION ALL
+    SELECT p.pronamespace, p.proowner, 'f', p.proacl, 0, 0 FROM pg_catalog.pg_proc p
+) k
+JOIN pg_catalog.pg_namespace n ON n.oid = k.namespace
+WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'tenantry')
+  AND (%(names)s::text[] IS NULL OR n.nspname = ANY (%(names)s::text[]))
+GROUP BY n.nspname, k.kind, k.acl
+"""
+
+_DEFAULTS = """
+SELECT r.rolname::text, a.defaclobjtype::text, a.defaclacl::text[]
+FROM pg_catalog.pg_default_acl a JOIN pg_catalog.pg_roles r ON r.oid = a.defaclrole
+WHERE a.defaclnamespace = 0 AND (%(owners)s::text[] IS NULL OR r.rolname = ANY (%(owners)s::text[]))
+"""
+
+
+async def observe_server(
+    connection: Connection,
+    own_roles: Sequence[str],
+    *,
+    roles: Sequence[str] | None = None,
+    members: Sequence[str] | None = None,
+    databases: Sequence[str] | None = None,
+) -> ServerCatalog:
+    """Reads what is kept for the server as a whole.
+
+    :param own_roles: administrator, keeper and stewards, whose administration of roles is left out.
+    :param roles: only these; None: all.
+    :param members: only memberships of and in these; None: all.
+    :param databases: only these; None: all.
+    """
+    names = None if roles is None else list(roles)
+    async with connection.cursor(row_factory=class_row(Facts)) as facts_cursor:
+        facts = await (await facts_cursor.execute(_FACTS)).fetchone()
+    if facts is None:
+        raise LookupError("the administrator's role is not in pg_roles")
+    async with connection.cursor(row_factory=class_row(RoleRow)) as role_cursor:
+        role_rows = await (await role_cursor.execute(_ROLES, {"names": names})).fetchall()
+    async with connection.cursor(row_factory=class_row(MemberRow)) as member_cursor:
+        await member_cursor.execute(
+            _MEMBERS, {"names": None if members is None else list(members), "own": list(own_roles)}
+        )
+        member_rows = await member_cursor.fetchall()
+    async with connection.cursor(row_factory=class_row(DatabaseRow)) as database_cursor:
+        parameters = {"names": None if databases is None else list(databases)}
+        database_rows = await (await database_cursor.execute(_DATABASES, parameters)).fetchall()
+    members: dict[str, list[MemberRow]] = {}
+    memberships: dict[str, list[MemberRow]] = {}
+    for row in member_rows:
+        members.setdefault(row.role, []).append(row)
+        memberships.setdefault(row.member, []).append(row)
+    return ServerCatalog(
+        facts=facts,
+        roles={row.name: row for row in role_rows},
+        members=members,
+        memberships=memberships,
+        databases={row.name: row for row in database_rows},
+    )
+
+
+async def observe_sizes(connection: Connection, databases: Sequence[str] | None = None) -> dict[str, int]:
+    """Bytes by database, as far as the administrator may know them.
+
+    :param databases: only these; None: all.
+    """
+    names = None if databases is None else list(databases)
+    rows = await (await connection.execute(_SIZES, {"names": names})).fetchall()
+    return {name: size for name, size in rows if size is not None}
+
+
+async def observe_shared(connection: Connection, *, schemas: Sequence[str] | None = None) -> SharedCatalog:
+    """Reads what is kept in the database of the connection.
+
+    :param schemas: only these; None: all.
+    """
+    names = None if schemas is None else list(schemas)
+    parameters = {"names": None if names is None else [*names, "tenantry"]}
+    rows = await (await connection.execute(_SCHEMAS, parameters)).fetchall()
+    counted = await (await connection.execute(_OBJECTS, {"names": names})).fetchall()
+    owners = None if names is None else [row[1] for row in rows]
+    default_rows = await (await connection.execute(_DEFAULTS, {"owners": owners})).fetchall()
+    prepared = any(row[0] == "tenantry" for row in rows)
+    registered = []
+    if prepared:
+        cursor = await connection.execute("SELECT login::text, tenant_id FROM tenantry.logins")
+        registered = await cursor.fetchall()
+    defaults: dict[str, dict[str, Sequence[str]]] = {}
+    for owner, kind, acl in default_rows:
+        defaults.setdefault(owner, {})[kind] = acl
+    objects: dict[str, dict[tuple[str, tuple[str, ...]], int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, kind, acl, count, size, writes in counted:
+        if count:
+            objects.setdefault(name, {})[kind, tuple(acl or ())] = count
+        before = sizes.get(name, (0, 0))
+        sizes[name] = (before[0] + size, before[1] + writes)
+    return SharedCatalog(
+        prepared=prepared,
+        schemas={
+            name: SchemaRow(
+                name=name,
+                owner=owner,
+                mark=mark,
+                acl=acl,
+                objects=objects.get(name, {}),
+                defaults=defaults.get(owner, {}),
+                bytes=sizes.get(name, (0, 0))[0],
+                writes=sizes.get(name, (0, 0))[1],
+            )
+            for name, owner, mark, acl in rows
+        },
+        registrations=dict(registered),
+    )

@@ -1,0 +1,263 @@
+"""Connections to one server: bounded, reused, and failing fast while the server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+
+from tenantry_operator.engines.postgres.sqlstate import connect_error
+from tenantry_operator.errors import Retryable
+
+Connection = psycopg.AsyncConnection[TupleRow]
+
+
+class Access(Protocol):
+    """How a server is reached as its administrator."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+    @property
+    def sslmode(self) -> str:
+        """libpq's."""
+        ...
+
+    @property
+    def certificates(self) -> Sequence[tuple[str, str]]:
+        """``ca.crt``, ``tls.crt``, ``tls.key``, in PEM, as far as there are any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """Times are in seconds."""
+
+    maintenance_database: str = "postgres"
+    """The database to connect to for what concerns the whole server."""
+    concurrency: int = 8
+    """Connections at a time, over all databases of the server."""
+    connect_timeout: int = 5
+    statement_timeout: float = 300.0
+    lock_timeout: float = 5.0
+    idle: float = 60.0
+    """An unused connection is closed after this time."""
+    probe_after: float = 1.0
+    """A connection that was unused for so long is tried before it is relied on."""
+    failures: int = 3
+    """After so many failed attempts to connect, the server is left alone for a while."""
+    pause: float = 1.0
+    """How long it is left alone at first; doubled with every further failure."""
+    longest_pause: float = 30.0
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Fails fast while a server is away: after some failures in a row it is only tried now and then."""
+
+    failures_allowed: int
+    pause: float
+    longest_pause: float
+    failures: int = 0
+    open_until: float = 0.0
+    last: str = ""
+
+    def check(self, now: float) -> None:
+        """:raises Retryable: while the server is left alone."""
+        if now < self.open_until:
+            left = self.open_until - now
+            raise Retryable("ServerUnreachable", f"{self.last} (tried again in {left:.0f} s)", delay=left)
+        if self.open_until:
+            # One attempt decides; the others wait for its outcome.
+            self.open_until = now + self.pause
+
+    def failed(self, now: float, message: str) -> None:
+        """An attempt to connect failed."""
+        self.failures += 1
+        self.last = message
+        if self.failures >= self.failures_allowed:
+            exponent = min(self.failures - self.failures_allowed, 16)
+            self.open_until = now + min(self.pause * 2**exponent, self.longest_pause)
+
+    def succeeded(self) -> None:
+        """The server is there."""
+        self.failures, self.open_until = 0, 0.0
+
+
+@dataclass(slots=True)
+class _Idle:
+    connection: Connection
+    since: float
+
+
+@dataclass(slots=True)
+class _Certificates:
+    """Certificates as files, which is how libpq wants them."""
+
+    folder: tempfile.TemporaryDirectory[str] | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def write(cls, certificates: Sequence[tuple[str, str]]) -> _Certificates:
+        options = {"ca.crt": "sslrootcert", "tls.crt": "sslcert", "tls.key": "sslkey"}
+        made = cls()
+        for name, pem in certificates:
+            if name in options:
+                if made.folder is None:
+                    made.folder = tempfile.TemporaryDirectory(prefix="tenantry-")
+                path = Path(made.folder.name) / name
+                path.touch(mode=0o600)
+                path.write_text(pem, encoding="ascii")
+                made.options[options[name]] = str(path)
+        return made
+
+
+class Connections:
+    """The administrator's connections to one server.
+
+    At most ``concurrency`` are in use, whichever database they are to. They are kept for reuse by
+    database, the one used last first.
+    """
+
+    def __init__(self, access: Access, settings: ConnectionSettings) -> None:
+        self.settings = settings
+        self.server = f"{access.host}:{access.port}"
+        self.admin = access.username
+        self._access = access
+        self._semaphore = asyncio.Semaphore(settings.concurrency)
+        self._idle: dict[str, list[_Idle]] = {}
+        self._breaker = Breaker(settings.failures, settings.pause, settings.longest_pause)
+        self._certificates = _Certificates.write(access.certificates)
+        self._closed = False
+
+    @asynccontextmanager
+    async def use(self, database: str | None = None, *, keep: bool = True) -> AsyncIterator[Connection]:
+        """A connection for the duration of the block, waiting for a free place.
+
+        :param database: None for the maintenance database.
+        :param keep: whether it may be kept open afterwards: not for databases that are seldom visited.
+        :raises Retryable: ServerUnreachable.
+        :raises Stalled: AdminLoginRefused.
+        """
+        database = database or self.settings.maintenance_database
+        async with self._semaphore:
+            connection = await self._take(database)
+            try:
+                yield connection
+            except BaseException:
+                # Whatever happened to it, nobody else is to inherit it.
+                await self._discard(connection)
+                raise
+            if keep and not self._closed:
+                await self._give_back(database, connection)
+            else:
+                await self._discard(connection)
+
+    async def forget(self, database: str) -> None:
+        """Closes unused connections to a database, so that it can be dropped."""
+        for idle in self._idle.pop(database, []):
+            await self._discard(idle.connection)
+
+    async def close(self) -> None:
+        """Closes all unused connections; those in use are closed when they come back."""
+        self._closed = True
+        for database in list(self._idle):
+            await self.forget(database)
+        if self._certificates.folder is not None:
+            self._certificates.folder.cleanup()
+
+    async def _take(self, database: str) -> Connection:
+        idle = self._idle.get(database)
+        now = time.monotonic()
+        while idle:
+            candidate = idle.pop()
+            if now - candidate.since > self.settings.probe_after and not await _answers(candidate.connection):
+                await self._discard(candidate.connection)
+                continue
+            return candidate.connection
+        return await self._connect(database)
+
+    async def _give_back(self, database: str, connection: Connection) -> None:
+        if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+            await self._discard(connection)
+            return
+        now = time.monotonic()
+        self._idle.setdefault(database, []).append(_Idle(connection, now))
+        for name, idle in list(self._idle.items()):
+            while idle and now - idle[0].since > self.settings.idle:
+                await self._discard(idle.pop(0).connection)
+            if not idle:
+                self._idle.pop(name, None)
+
+    async def _connect(self, database: str) -> Connection:
+        self._breaker.check(time.monotonic())
+        try:
+            connection = await psycopg.AsyncConnection.connect(**self._parameters(database))
+        except psycopg.Error as error:
+            translated = connect_error(error, self.server)
+            if isinstance(translated, Retryable):
+                self._breaker.failed(time.monotonic(), translated.message)
+            else:
+                self._breaker.succeeded()
+            raise translated from None
+        self._breaker.succeeded()
+        return connection
+
+    def _parameters(self, database: str) -> dict[str, Any]:
+        settings = self.settings
+        options = {
+            # Relations of a temporary schema would otherwise come before those of pg_catalog.
+            "search_path": "pg_catalog,pg_temp",
+            "statement_timeout": f"{settings.statement_timeout * 1000:.0f}",
+            "lock_timeout": f"{settings.lock_timeout * 1000:.0f}",
+            "idle_in_transaction_session_timeout": "60000",
+            "client_min_messages": "notice",
+            "standard_conforming_strings": "on",
+            "row_security": "on",
+            "default_transaction_isolation": "read\\ committed",
+            "createrole_self_grant": "",
+        }
+        return {
+            "host": self._access.host,
+            "port": self._access.port,
+            "user": self._access.username,
+            "password": self._access.password,
+            "dbname": database,
+            "sslmode": self._access.sslmode,
+            **self._certificates.options,
+            "connect_timeout": settings.connect_timeout,
+            "application_name": "tenantry",
+            "client_encoding": "UTF8",
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30000,
+            "autocommit": True,
+            "prepare_threshold": None,
+        }
+
+    async def _discard(self, connection: Connection) -> None:
+        await connection.close()
+
+
+async def _answers(connection: Connection) -> bool:
+    try:
+        await connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return connection.info.transaction_status is TransactionStatus.IDLE

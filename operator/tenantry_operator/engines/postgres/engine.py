@@ -1,0 +1,183 @@
+"""PostgreSQL as a database engine: observe, plan, apply."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import psycopg
+
+from tenantry_operator.engines.base import (
+    Credentials,
+    DatabaseState,
+    Desired,
+    Isolation,
+    Mark,
+    ServerReport,
+    Step,
+    UsageRow,
+)
+from tenantry_operator.engines.postgres import hardening
+from tenantry_operator.engines.postgres.catalog import (
+    ServerCatalog,
+    SharedCatalog,
+    observe_server,
+    observe_shared,
+    observe_sizes,
+)
+from tenantry_operator.engines.postgres.connections import Access, Connections, ConnectionSettings
+from tenantry_operator.engines.postgres.execute import Executor
+from tenantry_operator.engines.postgres.installation import Installation
+from tenantry_operator.engines.postgres.plan import PostgresStep, plan
+from tenantry_operator.engines.postgres.sqlstate import translate
+from tenantry_operator.engines.postgres.state import PostgresState
+from tenantry_operator.engines.postgres.usage import count
+from tenantry_operator.errors import Retryable
+from tenantry_operator.faults import reached
+from tenantry_operator.tenants.naming import connect_group_of, group_of, read_only_group_of
+
+
+class PostgresEngine:
+    """One PostgreSQL server, administered by a login that need not be a superuser.
+
+    The administrator needs CREATEROLE and CREATEDB; what else it may be given, a report of the server says.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        installation: str,
+        concurrency: int = 8,
+        settings: ConnectionSettings | None = None,
+    ) -> None:
+        """:param concurrency: connections at a time."""
+        self._settings = replace(settings or ConnectionSettings(), concurrency=concurrency)
+        self._installation = Installation(installation)
+        self._connections = Connections(access, self._settings)
+        self._executor = Executor(self._connections, self._installation)
+
+    async def observe(self) -> PostgresState:
+        """Takes a snapshot of the whole server."""
+        taken_at = time.monotonic()
+        where = f"server {self._connections.server}"
+        try:
+            async with self._connections.use() as connection:
+                catalog = await observe_server(connection, self._own_roles())
+                sizes = await observe_sizes(connection)
+            shared = {}
+            for name in self._shared_databases(catalog):
+                found = await self._observe_shared(name, None)
+                if found is not None:
+                    shared[name] = found
+        except psycopg.Error as error:
+            raise _observation_error(error, where) from None
+        self._executor.learn(catalog, shared)
+        return PostgresState(taken_at, self._report(catalog, sizes), self._installation, catalog, shared, sizes)
+
+    async def observe_one(self, desired: Desired) -> DatabaseState:
+        """Looks at one tenant database, fresh."""
+        taken_at = time.monotonic()
+        names = desired.names
+        own = {*names.logins}
+        if desired.isolation is not Isolation.ROW:
+            own |= {names.owner, group_of(names.owner)}
+        shared_roles = {
+            names.owner,
+            group_of(names.owner),
+            read_only_group_of(names.owner),
+            connect_group_of(names.database),
+            *self._installation.roles[:1],
+        }
+        shared = {}
+        try:
+            async with self._connections.use() as connection:
+                catalog = await observe_server(
+                    connection,
+                    self._own_roles(),
+                    roles=sorted(own | shared_roles),
+                    members=sorted(own),
+                    databases=[names.database],
+                )
+                sizes = await observe_sizes(connection, [names.database])
+            if names.schema is not None and names.database in self._shared_databases(catalog):
+                found = await self._observe_shared(names.database, [names.schema])
+                if found is not None:
+                    shared[names.database] = found
+        except psycopg.Error as error:
+            raise _observation_error(error, f"server {self._connections.server}") from None
+        self._executor.learn(catalog, shared)
+        report = self._report(catalog, sizes)
+        state = PostgresState(taken_at, report, self._installation, catalog, shared, sizes)
+        return state.database(desired)
+
+    def plan(
+        self, desired: Desired, state: DatabaseState, credentials: Credentials | None
+    ) -> tuple[PostgresStep, ...]:
+        """The steps from ``state`` to ``desired``. Pure."""
+        return plan(desired, state, credentials)
+
+    async def apply(self, desired: Desired, steps: Sequence[Step], credentials: Credentials | None) -> None:
+        """Executes steps in order.
+
+        :raises Stale: when the server is not as the plan assumed.
+        """
+        for step in steps:
+            if not isinstance(step, PostgresStep):
+                raise TypeError(f"not a step of this engine: {step!r}")
+            try:
+                await self._executor.execute(desired, step, credentials)
+            except psycopg.Error as error:
+                raise translate(error, self._executor.where(desired)) from None
+            reached(step.name)
+
+    async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
+        """Runs usage queries read-only, within the tenant's data only."""
+        return await count(self._connections, self._installation, desired, queries)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._connections.close()
+
+    def _own_roles(self) -> tuple[str, ...]:
+        return (self._connections.admin, *self._installation.roles)
+
+    def _shared_databases(self, catalog: ServerCatalog) -> list[str]:
+        """Databases that tenants of this installation share, and that may be connected to."""
+        names = []
+        for database in catalog.databases.values():
+            mark = Mark.decode(database.mark)
+            if mark is not None and mark.installation == self._installation.id and not mark.tenant:
+                if database.open:
+                    names.append(database.name)
+        return names
+
+    async def _observe_shared(self, name: str, schemas: Sequence[str] | None) -> SharedCatalog | None:
+        try:
+            async with self._connections.use(name) as connection:
+                return await observe_shared(connection, schemas=schemas)
+        except Retryable as error:
+            if f'database "{name}" does not exist' in error.message:
+                return None  # dropped since it was listed
+            raise
+
+    def _report(self, catalog: ServerCatalog, sizes: Mapping[str, int]) -> ServerReport:
+        facts = catalog.facts
+        return ServerReport(
+            version=facts.version,
+            bytes=sum(sizes.values()),
+            connections=facts.sessions,
+            max_connections=facts.max_connections,
+            unhardened=hardening.unhardened(facts, catalog.databases, self._settings.maintenance_database),
+            missing=hardening.missing(facts),
+        )
+
+
+def _observation_error(error: psycopg.Error, where: str) -> Exception:
+    translated = translate(error, where)
+    if isinstance(translated, Exception) and not isinstance(translated, Retryable):
+        # What is gone while it is looked at is looked at again.
+        if error.sqlstate in ("3D000", "3F000", "42P01", "42704"):
+            return Retryable("ServerChanging", f"{where} changes while it is observed: {error.sqlstate}")
+    return translated

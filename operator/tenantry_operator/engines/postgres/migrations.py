@@ -1,0 +1,235 @@
+"""Migrations: the ledger beside the data, what of a chain is still to be run, and how it is run.
+
+A migration runs inside a SECURITY DEFINER function that belongs to the owner role: SET ROLE, RESET ROLE
+and transaction commands are refused in there, so that a blueprint's SQL never acts as the administrator.
+What it could leave behind for later, in the same session, is undone before the administrator acts again:
+deferred triggers, cursors that outlive the transaction, settings, temporary objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import psycopg
+from psycopg import sql
+
+from tenantry_operator.engines.base import Chain, Migration
+from tenantry_operator.engines.postgres.lexer import line_of, split
+from tenantry_operator.engines.postgres.sqlstate import describe
+from tenantry_operator.engines.postgres.statements import Rendered, Script
+from tenantry_operator.errors import ReconcileError, Retryable, Stalled
+
+RUNNER = "tenantry_run"
+PROGRESS = "TN001"
+"""The SQLSTATE of the notice that says which migration begins, and which statement of it."""
+_PASSING = frozenset({"55P03", "40P01", "40001", "57014"})
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A line of the ledger."""
+
+    version: str
+    migration: str
+    checksum: str
+
+
+def remaining(chain: Chain, ledger: Sequence[Applied], where: str) -> tuple[Migration, ...]:
+    """The migrations of a chain that the ledger does not have.
+
+    :raises Stalled: MigrationEdited, when what was applied is not how the chain begins; NewerVersion, when
+        more was applied than the chain has; NotSupported, for migrations outside a transaction.
+    """
+    for migration, applied in zip(chain.migrations, ledger, strict=False):
+        name = f"migration {migration.name} of version {migration.version} of blueprint {chain.blueprint}"
+        if (migration.version, migration.name) != (applied.version, applied.migration):
+            raise Stalled(
+                "MigrationEdited",
+                f"{where}: the chain has {name} where {applied.migration} of version {applied.version} was "
+                "applied: what was applied cannot be reordered or renamed; put it back",
+            )
+        if migration.checksum != applied.checksum:
+            raise Stalled(
+                "MigrationEdited",
+                f"{where}: {name} was edited after it had been applied: put its text back, and make the change "
+                "a migration of a new version",
+            )
+    if len(ledger) > len(chain.migrations):
+        last = ledger[-1]
+        raise Stalled(
+            "NewerVersion",
+            f"{where} is at version {last.version}, newer than {chain.version}: going back to an older version "
+            "is not supported yet; ask for the newer one",
+        )
+    rest = chain.migrations[len(ledger) :]
+    for migration in rest:
+        if not migration.transactional:
+            raise Stalled(
+                "NotSupported",
+                f"{where}: migration {migration.name} of version {migration.version} of blueprint "
+                f"{chain.blueprint} says transactional: false, which is not supported yet",
+            )
+    return rest
+
+
+@lru_cache(maxsize=256)
+def _render_calls(migrations: tuple[Migration, ...], located: int | None) -> Rendered:
+    """Calls the runner for every migration, one statement at a time for the one to be located.
+
+    The same for all tenants, thus rendered once.
+    """
+    calls = []
+    for number, migration in enumerate(migrations):
+        texts = [migration.sql]
+        if number == located:
+            texts = [statement.text for statement in split(migration.sql)]
+        statements = sql.SQL(", ").join([sql.Literal(text) for text in texts])
+        call = sql.SQL("SELECT {runner}({number}, ARRAY[{statements}]::text[])").format(
+            runner=sql.Identifier(RUNNER), number=sql.Literal(number), statements=statements
+        )
+        calls.append(call.as_bytes(None))
+    return Rendered(b";\n".join(calls))
+
+
+@lru_cache(maxsize=256)
+def _render_values(migrations: tuple[Migration, ...]) -> Rendered:
+    rows = [
+        sql.SQL("({}, {}, {})").format(
+            sql.Literal(migration.version), sql.Literal(migration.name), sql.Literal(migration.checksum)
+        )
+        for migration in migrations
+    ]
+    return Rendered(sql.SQL(", ").join(rows).as_bytes(None))
+
+
+_DEFERRED = "deferr"
+
+
+def render_run(
+    schema: str, owner: str, migrations: tuple[Migration, ...], *, located: int | None = None
+) -> Script:
+    """Runs migrations as the owner role, in its schema. To be sent by a role that inherits from the owner.
+
+    :param located: the number of the migration that is to be run statement by statement.
+    """
+    script = Script()
+    if not migrations:
+        return script
+    deferred = any(_DEFERRED in migration.sql.lower() for migration in migrations)
+    script.format(
+        # SET CONSTRAINTS: from PostgreSQL 18 on, triggers run as who queued them; before, a deferred
+        # one would run as the administrator, at COMMIT. CLOSE ALL: the same for cursors WITH HOLD.
+        "SET LOCAL search_path = {schema};\n"
+        "CREATE FUNCTION {runner}(number integer, statements text[]) RETURNS void LANGUAGE plpgsql\n"
+        "SECURITY DEFINER SET search_path = {schema} SET client_min_messages = notice AS {body};\n"
+        "ALTER FUNCTION {runner}(integer, text[]) OWNER TO {owner}",
+        schema=sql.Identifier(schema),
+        runner=sql.Identifier(RUNNER),
+        owner=sql.Identifier(owner),
+        body=sql.Literal(_BODY.replace("/*again*/", _AGAIN if deferred else "")),
+    )
+    script.add(_render_calls(migrations, located))
+    return script.format(
+        "DROP FUNCTION {schema}.{runner}(integer, text[]);\nRESET ALL",
+        schema=sql.Identifier(schema),
+        runner=sql.Identifier(RUNNER),
+    )
+
+
+_BODY = """
+DECLARE
+  tenantry_text text;
+  tenantry_count integer := 0;
+BEGIN
+  /*again*/
+  FOREACH tenantry_text IN ARRAY statements LOOP
+    RAISE NOTICE USING ERRCODE = 'TN001', MESSAGE = number || '/' || tenantry_count;
+    EXECUTE tenantry_text;
+    tenantry_count := tenantry_count + 1;
+  END LOOP;
+  EXECUTE 'SET CONSTRAINTS ALL IMMEDIATE';
+  EXECUTE 'CLOSE ALL';
+END
+"""
+
+_AGAIN = """
+  -- The migration before this one left all constraints immediate, for the rest of the transaction.
+  SELECT pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.conname), ', ') INTO tenantry_text
+  FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+  WHERE c.condeferred AND n.nspname = pg_catalog.current_schema();
+  IF tenantry_text IS NOT NULL THEN
+    EXECUTE 'SET CONSTRAINTS ' || tenantry_text || ' DEFERRED';
+  END IF;
+"""
+
+
+def render_ledger(schema: str, chain: Chain, migrations: tuple[Migration, ...]) -> Script:
+    """Writes migrations down as applied. To be sent by the administrator."""
+    script = Script()
+    if migrations:
+        script.format(
+            "INSERT INTO tenantry.ledger (schema, blueprint, version, migration, checksum)\n"
+            "SELECT {schema}, {blueprint}, m.* FROM (VALUES {rows}) AS m (version, migration, checksum)",
+            schema=sql.Literal(schema),
+            blueprint=sql.Literal(chain.blueprint),
+            rows=_render_values(migrations),
+        )
+    return script
+
+
+READ_LEDGER = "SELECT version, migration, checksum FROM tenantry.ledger WHERE schema = %s ORDER BY position"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Follows the runner by its notices: which migration was begun last, and which statement of it."""
+
+    migration: int | None = None
+    statement: int = 0
+
+    def notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """To be called with every notice of the connection."""
+        if diagnostic.sqlstate == PROGRESS:
+            migration, _, statement = (diagnostic.message_primary or "").partition("/")
+            if migration.isdigit() and statement.isdigit():
+                self.migration, self.statement = int(migration), int(statement)
+
+
+def is_of_migration(error: psycopg.Error) -> bool:
+    """Whether an error came out of a migration, and not out of what the operator does around it."""
+    return f"{RUNNER}(" in (error.diag.context or "")
+
+
+def explain(
+    error: psycopg.Error, chain: Chain, migrations: Sequence[Migration], progress: Progress, where: str
+) -> ReconcileError:
+    """What an error in a migration means, for whoever wrote it."""
+    migration = migrations[progress.migration or 0]
+    what = f"{where}: migration {migration.name} of version {migration.version} of blueprint {chain.blueprint}"
+    if error.sqlstate in _PASSING:
+        return Retryable("MigrationBlocked", f"{what} could not be run now: {describe(error)}")
+    line = locate(error, migration.sql, progress.statement)
+    at = f", line {line}" if line is not None else ""
+    hint = f" Hint: {error.diag.message_hint}" if error.diag.message_hint else ""
+    return Stalled("MigrationFailed", f"{what} failed{at}: {describe(error)}.{hint}")
+
+
+def locate(error: psycopg.Error, text: str, statement: int) -> int | None:
+    """The line of a migration that an error is about, from 1; None when nobody can tell.
+
+    :param statement: which statement of the migration was begun last, when they were run one at a time.
+    """
+    statements = split(text)
+    position = error.diag.internal_position
+    query = error.diag.internal_query
+    if position and query:
+        if query == text:
+            return line_of(text, int(position) - 1)
+        for candidate in statements:
+            if candidate.text == query:
+                return line_of(text, candidate.start + int(position) - 1)
+    if len(statements) == 1 or statement:
+        return line_of(text, statements[min(statement, len(statements) - 1)].start)
+    return None

@@ -1,0 +1,243 @@
+"""The scripts that make a tenant's objects, each one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from psycopg import sql
+
+from tenantry_operator.engines.base import Chain, Credentials, Desired, Mark, Migration
+from tenantry_operator.engines.postgres import logins
+from tenantry_operator.engines.postgres.catalog import Facts
+from tenantry_operator.engines.postgres.installation import Installation
+from tenantry_operator.engines.postgres.migrations import render_ledger, render_run
+from tenantry_operator.engines.postgres.shared import render_close_public, render_prepare
+from tenantry_operator.engines.postgres.statements import (
+    Script,
+    render_as_admin,
+    render_as_steward,
+    render_create_login,
+    render_create_role,
+    render_default_privileges,
+    render_mark,
+    render_membership,
+)
+from tenantry_operator.tenants.naming import connect_group_of, group_of
+
+PUBLIC_SCHEMA = "public"
+"""Where the data is when a tenant has the whole database."""
+
+
+def data_schema(desired: Desired) -> str:
+    """The schema that the tenant's tables are in."""
+    return desired.names.schema or PUBLIC_SCHEMA
+
+
+def versioned(mark: Mark, chain: Chain | None) -> Mark:
+    """The mark of what holds the data, with the version it is at."""
+    return mark if chain is None else replace(mark, version=chain.version, digest=chain.digest)
+
+
+def render_roles(
+    desired: Desired, facts: Facts, missing: frozenset[str], credentials: Credentials | None
+) -> Script:
+    """Those of a tenant's roles that are missing, and the memberships among them. For a steward."""
+    names, mark, group = desired.names, desired.mark, group_of(desired.names.owner)
+    script = Script()
+    for role in (names.owner, group):
+        if role in missing:
+            script.add(render_create_role(role, mark))
+    if credentials is not None and credentials.login in missing:
+        script.add(render_login(desired, facts, credentials))
+    return script
+
+
+def render_login(desired: Desired, facts: Facts, credentials: Credentials) -> Script:
+    """A login with its attributes and settings. For a steward."""
+    settings = logins.settings(desired, temp_file_limit=facts.temp_file_limit)
+    return render_create_login(credentials, desired.mark, desired.limits.connections, settings)
+
+
+def render_login_memberships(desired: Desired, group: str, login: str) -> Script:
+    """What makes a login the tenant's. For a steward that inherits from the owner."""
+    script = Script().add(render_membership(group, login))
+    if desired.ddl:
+        script.format(
+            "GRANT {owner} TO {login} WITH INHERIT TRUE, SET TRUE",
+            owner=sql.Identifier(desired.names.owner),
+            login=sql.Identifier(login),
+        )
+    return script
+
+
+def render_registration(desired: Desired) -> Script:
+    """Whose the two logins are, for ``tenantry.tenant_id()``. For the administrator."""
+    return Script().format(
+        "INSERT INTO tenantry.logins (login, tenant_id) VALUES ({a}, {tenant}), ({b}, {tenant})\n"
+        "ON CONFLICT (login) DO UPDATE SET tenant_id = excluded.tenant_id",
+        a=sql.Literal(desired.names.login_a),
+        b=sql.Literal(desired.names.login_b),
+        tenant=sql.Literal(desired.tenant_id),
+    )
+
+
+def render_acting(desired: Desired) -> Script:
+    """Until :func:`render_acting_end`, the administrator acts for a tenant: ``tenantry.tenant_id()``."""
+    return Script().format(
+        "INSERT INTO tenantry.acting (tenant_id) VALUES ({tenant})", tenant=sql.Literal(desired.tenant_id)
+    )
+
+
+def render_acting_end() -> Script:
+    """Nobody else is ever to see the line."""
+    return Script().format("DELETE FROM tenantry.acting")
+
+
+def render_migrate(
+    installation: Installation,
+    desired: Desired,
+    chain: Chain,
+    pending: tuple[Migration, ...],
+    *,
+    located: int | None = None,
+) -> Script:
+    """Brings a tenant's own schema or database to the chain's version. As administrator."""
+    names, mark = desired.names, versioned(desired.mark, chain)
+    script = render_acting(desired)
+    script.add(render_as_steward(installation.steward(names.owner), names.owner))
+    script.add(render_run(data_schema(desired), names.owner, pending, located=located))
+    if names.schema is None:
+        script.add(render_mark("DATABASE", names.database, mark))
+    else:
+        script.add(render_mark("SCHEMA", names.schema, mark))
+    script.add(render_as_admin(names.owner))
+    return script.add(render_ledger(data_schema(desired), chain, pending), render_acting_end())
+
+
+def render_create_schema(
+    installation: Installation,
+    desired: Desired,
+    facts: Facts,
+    missing: frozenset[str],
+    credentials: Credentials | None,
+    *,
+    located: int | None = None,
+) -> Script:
+    """Everything of a tenant under Schema isolation, from nothing: one transaction, one round trip."""
+    names, chain = desired.names, desired.chain
+    group, schema = group_of(names.owner), data_schema(desired)
+    migrations = chain.migrations if chain is not None else ()
+    mark = versioned(desired.mark, chain)
+    created = credentials.login if credentials is not None and credentials.login in missing else None
+    script = Script().add(render_registration(desired))
+    if migrations:
+        script.add(render_acting(desired))
+    script.add(render_as_steward(installation.steward(names.owner)))
+    script.add(render_roles(desired, facts, missing, credentials))
+    script.format(
+        "GRANT {owner} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
+        "CREATE SCHEMA {schema} AUTHORIZATION {owner};\n"
+        "GRANT USAGE ON SCHEMA {schema} TO {group}",
+        schema=sql.Identifier(schema),
+        owner=sql.Identifier(names.owner),
+        group=sql.Identifier(group),
+    )
+    script.add(render_mark("SCHEMA", schema, mark), render_mark("ROLE", names.owner, mark))
+    script.add(render_default_privileges(names.owner, group))
+    if created is not None:
+        script.add(render_login_memberships(desired, group, created))
+    script.add(render_run(schema, names.owner, migrations, located=located))
+    script.add(render_as_admin(names.owner))
+    if chain is not None:
+        script.add(render_ledger(schema, chain, migrations))
+    if migrations:
+        script.add(render_acting_end())
+    return script.add(render_connect(installation, desired))
+
+
+def render_connect(installation: Installation, desired: Desired) -> Script:
+    """Lets a tenant's roles connect to the shared database. For the end of a transaction.
+
+    A change of a role's members locks the role until the transaction ends, and this one is everybody's.
+    """
+    return render_as_steward(installation.steward(desired.names.owner)).format(
+        "GRANT {connect} TO {owner}, {group} WITH INHERIT TRUE, SET FALSE",
+        connect=sql.Identifier(connect_group_of(desired.names.database)),
+        owner=sql.Identifier(desired.names.owner),
+        group=sql.Identifier(group_of(desired.names.owner)),
+    )
+
+
+def render_create_roles(
+    installation: Installation,
+    desired: Desired,
+    facts: Facts,
+    missing: frozenset[str],
+    credentials: Credentials | None,
+) -> Script:
+    """The roles of a tenant that gets a database of its own.
+
+    The steward keeps the owner's rights until the database is built, and the administrator may act as
+    owner until then, to give it the database.
+    """
+    names, group = desired.names, group_of(desired.names.owner)
+    script = render_as_steward(installation.steward(names.owner))
+    script.add(render_roles(desired, facts, missing, credentials))
+    if credentials is not None and credentials.login in missing:
+        script.add(render_login_memberships(desired, group, credentials.login))
+    return script.format(
+        "GRANT {owner} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE", owner=sql.Identifier(names.owner)
+    )
+
+
+def render_open_database(installation: Installation, desired: Desired, facts: Facts) -> Script:
+    """Marks a tenant's new database, and lets its logins connect, and nobody else. May be repeated."""
+    names = desired.names
+    script = render_as_steward(installation.steward(names.owner), names.owner)
+    script.add(render_database_rights(desired, facts), render_mark("DATABASE", names.database, desired.mark))
+    return script.format(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS true", name=sql.Identifier(names.database)
+    )
+
+
+def render_database_rights(desired: Desired, facts: Facts) -> Script:
+    """Who may connect to a tenant's own database. For a steward with the owner's rights."""
+    return Script().format(
+        "REVOKE ALL ON DATABASE {name} FROM PUBLIC;\n"
+        "GRANT CONNECT, TEMPORARY ON DATABASE {name} TO {group};\n"
+        "GRANT CONNECT, CREATE ON DATABASE {name} TO {admin}",
+        name=sql.Identifier(desired.names.database),
+        group=sql.Identifier(group_of(desired.names.owner)),
+        admin=sql.Identifier(facts.admin),
+    )
+
+
+def render_build_database(
+    installation: Installation, desired: Desired, *, prepared: bool, located: int | None = None
+) -> Script:
+    """Everything inside a tenant's own database, from nothing: one transaction in that database.
+
+    :param prepared: the schema ``tenantry`` is there already.
+    """
+    names, chain = desired.names, desired.chain
+    group = group_of(names.owner)
+    pending = chain.migrations if chain is not None else ()
+    mark = versioned(desired.mark, chain)
+    script = Script()
+    if not prepared:
+        script.add(render_prepare())
+    script.add(render_registration(desired), render_acting(desired))
+    script.add(render_as_steward(installation.steward(names.owner), names.owner), render_close_public())
+    script.format(
+        "GRANT USAGE ON SCHEMA public TO {group};\n"
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SCHEMAS TO {group}",
+        owner=sql.Identifier(names.owner),
+        group=sql.Identifier(group),
+    )
+    script.add(render_default_privileges(names.owner, group))
+    script.add(render_run(PUBLIC_SCHEMA, names.owner, pending, located=located))
+    script.add(render_mark("DATABASE", names.database, mark), render_mark("ROLE", names.owner, mark))
+    script.add(render_as_admin(names.owner))
+    if chain is not None:
+        script.add(render_ledger(PUBLIC_SCHEMA, chain, pending))
+    return script.add(render_acting_end())

@@ -1,0 +1,1 @@
+"""Database servers: how they are reached, and what is known of them."""

@@ -1,0 +1,230 @@
+"""The database servers in use: one engine and one snapshot each.
+
+A snapshot is taken by the sweep and answers for all tenants of the server. What a reconcile changed since
+is looked at on its own, so that nothing is planned from a snapshot that is older than the change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from tenantry_crds.database_instance import DatabaseInstanceSpec, TlsMode
+from tenantry_operator import telemetry
+from tenantry_operator.cache import Key, Store
+from tenantry_operator.engines.base import DatabaseState, Desired, Engine, ServerState
+from tenantry_operator.errors import ReconcileError, Stalled, Waiting
+from tenantry_operator.kube import SECRETS, KubeClient, NotFound
+
+Object = dict[str, Any]
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the operator reaches a server as its administrator."""
+
+    engine: str
+    host: str
+    port: int
+    username: str
+    password: str
+    secret_version: str
+    """``resourceVersion`` of the Secret it was read from."""
+    sslmode: str = "prefer"
+    """libpq's."""
+    certificates: tuple[tuple[str, str], ...] = ()
+    """``ca.crt``, ``tls.crt``, ``tls.key`` of the Secret, in PEM."""
+
+    def __repr__(self) -> str:
+        return f"Access({self.engine} {self.username}@{self.host}:{self.port})"
+
+
+EngineFactory = Callable[[Access], Engine]
+
+
+class Server:
+    """One database server."""
+
+    def __init__(self, key: Key, access: Access, engine: Engine) -> None:
+        self.key = key
+        self.access = access
+        self.engine = engine
+        self.snapshot: ServerState | None = None
+        self.error: ReconcileError | None = None
+        self._touched: dict[tuple[str, str], float] = {}
+        self._observing: asyncio.Task[ServerState] | None = None
+
+    @property
+    def name(self) -> str:
+        """``<namespace>/<name>`` of the DatabaseInstance."""
+        return "/".join(self.key)
+
+    async def observe(self) -> ServerState:
+        """Takes a snapshot; callers at the same time share one.
+
+        :raises ReconcileError: when the server cannot be observed; the last snapshot stays.
+        """
+        if self._observing is None:
+            self._observing = asyncio.create_task(self._observe(), name=f"observe {self.name}")
+            self._observing.add_done_callback(self._observed)
+        return await asyncio.shield(self._observing)
+
+    def _observed(self, task: asyncio.Task[ServerState]) -> None:
+        self._observing = None
+        if not task.cancelled():
+            task.exception()  # it is raised to whoever awaits; nobody may be left
+
+    async def _observe(self) -> ServerState:
+        started = time.monotonic()
+        try:
+            snapshot = await self.engine.observe()
+        except ReconcileError as error:
+            self.error = error
+            telemetry.instance_up.labels(self.name).set(0)
+            raise
+        self.snapshot, self.error = snapshot, None
+        self._touched = {key: at for key, at in self._touched.items() if at >= snapshot.taken_at}
+        telemetry.instance_up.labels(self.name).set(1)
+        telemetry.sweep_seconds.labels(self.name).observe(time.monotonic() - started)
+        return snapshot
+
+    async def state(self, desired: Desired) -> DatabaseState:
+        """What is known of a tenant database; looked at afresh when it was touched since the snapshot."""
+        snapshot = self.snapshot if self.snapshot is not None else await self.observe()
+        if self._touched.get((desired.tenant, desired.entry), -1.0) >= snapshot.taken_at:
+            return await self.engine.observe_one(desired)
+        return snapshot.database(desired)
+
+    def touch(self, desired: Desired) -> None:
+        """The tenant database is about to change: the snapshot does not speak for it any more."""
+        self._touched[desired.tenant, desired.entry] = time.monotonic()
+
+
+_SSLMODES = {
+    TlsMode.DISABLE: "disable",
+    TlsMode.PREFER: "prefer",
+    TlsMode.REQUIRE: "require",
+    TlsMode.VERIFY_CA: "verify-ca",
+    TlsMode.VERIFY_FULL: "verify-full",
+}
+
+
+def _sslmode(mode: TlsMode | None, has_ca: bool) -> str:
+    if mode is None:
+        mode = TlsMode.VERIFY_FULL if has_ca else TlsMode.PREFER
+    return _SSLMODES[mode]
+
+
+class Servers:
+    """All servers, connected to when they are first needed."""
+
+    def __init__(self, kube: KubeClient, instances: Store, factory: EngineFactory) -> None:
+        self._kube = kube
+        self._instances = instances
+        self._factory = factory
+        self._servers: dict[Key, Server] = {}
+        self._locks: dict[Key, asyncio.Lock] = {}
+
+    def known(self) -> Iterable[Server]:
+        """The servers that were connected to."""
+        return list(self._servers.values())
+
+    def peek(self, key: Key) -> Server | None:
+        """A server, when it was connected to."""
+        return self._servers.get(key)
+
+    async def get(self, key: Key) -> Server:
+        """The server of a DatabaseInstance, connected.
+
+        :raises Waiting: when the instance or its Secret is not there.
+        :raises Stalled: when they cannot be used.
+        """
+        server = self._servers.get(key)
+        if server is not None:
+            return server
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            if key not in self._servers:
+                access = await self._access(key)
+                self._servers[key] = Server(key, access, self._factory(access))
+            return self._servers[key]
+
+    async def refresh(self, key: Key) -> Server:
+        """Like :meth:`get`, but reads the Secret again and reconnects when the access changed."""
+        server = self._servers.get(key)
+        if server is None:
+            return await self.get(key)
+        access = await self._access(key)
+        if access == server.access:
+            return server
+        _log.info("connecting anew, the way to the server changed", instance=server.name)
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            await server.engine.close()
+            self._servers[key] = Server(key, access, self._factory(access))
+            return self._servers[key]
+
+    async def drop(self, key: Key) -> None:
+        """The DatabaseInstance is gone."""
+        server = self._servers.pop(key, None)
+        if server is not None:
+            await server.engine.close()
+            for gauge in (telemetry.instance_up, telemetry.sweep_age):
+                gauge.remove(server.name)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for key in list(self._servers):
+            await self.drop(key)
+
+    async def _access(self, key: Key) -> Access:
+        obj = self._instances.get(key)
+        if obj is None:
+            raise Waiting("InstanceNotFound", f"there is no DatabaseInstance {'/'.join(key)}: create it")
+        spec = DatabaseInstanceSpec.model_validate(obj["spec"])
+        if spec.external is None:
+            raise Stalled(
+                "InstanceKindNotSupported",
+                f"DatabaseInstance {'/'.join(key)}: only spec.external is supported so far",
+            )
+        if spec.engine != "PostgreSQL":
+            raise Stalled(
+                "EngineNotSupported",
+                f"DatabaseInstance {'/'.join(key)}: engine {spec.engine} is not supported yet, only PostgreSQL",
+            )
+        external = spec.external
+        values, version = await self._admin_secret(key, external.admin_secret.name)
+        return Access(
+            engine=str(spec.engine),
+            host=external.host,
+            port=external.port or 5432,
+            username=values["username"],
+            password=values["password"],
+            secret_version=version,
+            sslmode=_sslmode(external.tls.mode if external.tls is not None else None, "ca.crt" in values),
+            certificates=tuple(
+                (name, values[name]) for name in ("ca.crt", "tls.crt", "tls.key") if values.get(name)
+            ),
+        )
+
+    async def _admin_secret(self, key: Key, name: str) -> tuple[dict[str, str], str]:
+        where = f"Secret {key[0]}/{name}, the adminSecret of DatabaseInstance {'/'.join(key)},"
+        try:
+            secret = await self._kube.get(SECRETS, key[0], name)
+        except NotFound:
+            raise Waiting("SecretNotFound", f"{where} is not there: create it") from None
+        values = {}
+        for entry, value in (secret.get("data") or {}).items():
+            try:
+                values[entry] = b64decode(value).decode()
+            except ValueError:
+                raise Stalled("SecretInvalid", f"{where} has no text under {entry}: mend it") from None
+        missing = [entry for entry in ("username", "password") if not values.get(entry)]
+        if missing:
+            raise Waiting("SecretIncomplete", f"{where} lacks {' and '.join(missing)}: add it")
+        return values, secret["metadata"]["resourceVersion"]

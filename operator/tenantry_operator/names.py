@@ -1,0 +1,18 @@
+"""Words of the API that several modules share: labels, annotations, the finalizer. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "tenantry.dev"
+FINALIZER: Final = f"{GROUP}/finalizer"
+
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "tenantry"
+TENANT_LABEL: Final = f"{GROUP}/tenant"
+DATABASE_LABEL: Final = f"{GROUP}/database"
+
+ROTATE_ANNOTATION: Final = f"{GROUP}/rotate"
+PLACEMENT_ANNOTATION: Final = f"{GROUP}/placement"
+"""On a Tenant, written with the finalizer before anything is made: which instance each database is on."""
+RECREATE_ANNOTATION: Final = f"{GROUP}/recreate"

@@ -1,0 +1,239 @@
+"""The operator as a whole: the queues, what is put into them when something changes, the background work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from tenantry_operator import telemetry
+from tenantry_operator.blueprints.book import blueprint_of
+from tenantry_operator.blueprints.reconcile import BlueprintReconciler
+from tenantry_operator.cache import Key, Store, key_of
+from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, INSTANCES, PLANS, TENANTS, Context
+from tenantry_operator.errors import ReconcileError, Retryable
+from tenantry_operator.instances.reconcile import InstanceReconciler
+from tenantry_operator.kube import SECRETS, Resource
+from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, TENANT_LABEL
+from tenantry_operator.plans import PlanReconciler
+from tenantry_operator.tenants.reconcile import TenantReconciler
+from tenantry_operator.tenants.secrets import remember
+from tenantry_operator.workqueue import WorkQueue
+
+Object = dict[str, Any]
+_log = structlog.get_logger(__name__)
+
+Reconcile = Callable[[Key], Awaitable[float | None]]
+_OTHER_WORKERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind that is watched: where its objects are kept, and what a change of one means."""
+
+    resource: Resource
+    store: Store
+    changed: Callable[[Object | None, Object | None], None]
+    """Called with the object as it was and as it is; None: it was not, or is not."""
+    put: Callable[[Store, Object], bool] = Store.put
+    selector: str | None = None
+    """A label selector: only these objects are watched."""
+
+    def seen(self, obj: Object) -> None:
+        """An object is as given."""
+        key = key_of(obj)
+        before = self.store.get(key)
+        if self.put(self.store, obj):
+            self.changed(before, self.store.get(key))
+
+    def deleted(self, obj: Object) -> None:
+        """An object is gone."""
+        key = key_of(obj)
+        before = self.store.get(key)
+        if self.store.drop(key, obj["metadata"]["uid"]):
+            self.changed(before, None)
+
+
+class Operator:
+    """Ties watches, queues and reconcilers together."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.tenants = TenantReconciler(context)
+        self.instances = InstanceReconciler(context, self._requeue_homeless)
+        blueprints = BlueprintReconciler(context)
+        self._reconcilers: dict[str, Reconcile] = {
+            "Blueprint": blueprints.blueprint,
+            "BlueprintVersion": blueprints.version,
+            "DatabaseInstance": self.instances.reconcile,
+            "Plan": PlanReconciler(context).reconcile,
+        }
+        self.kinds = (
+            Kind(TENANTS, context.tenants, self.tenant_changed),
+            Kind(BLUEPRINTS, context.blueprints, self.blueprint_changed),
+            Kind(BLUEPRINT_VERSIONS, context.versions, self.version_changed),
+            Kind(INSTANCES, context.instances, self.instance_changed),
+            Kind(PLANS, context.plans, self.plan_changed),
+            Kind(SECRETS, context.secrets, self.secret_changed, remember, f"{MANAGED_BY_LABEL}={MANAGED_BY}"),
+        )
+        self.tenant_queue: WorkQueue[Key] = WorkQueue(self._measured("Tenant", self.tenants.reconcile))
+        self.other_queue: WorkQueue[tuple[str, Key]] = WorkQueue(self._other)
+
+    def namespaces(self, resource: Resource) -> list[str | None]:
+        """Where objects of a kind are looked for; None: everywhere."""
+        served = self.context.settings.watch_namespaces
+        return [*served] if served and resource.namespaced else [None]
+
+    async def load(self) -> None:
+        """Lists everything there is, and only then has it reconciled."""
+        for kind in self.kinds:
+            for namespace in self.namespaces(kind.resource):
+                async for page in self.context.kube.pages(kind.resource, namespace, selector=kind.selector):
+                    for obj in page:
+                        kind.put(kind.store, obj)
+        for kind in self.kinds:
+            if kind.resource is not SECRETS:
+                for obj in kind.store:
+                    kind.changed(None, obj)
+
+    async def run(self) -> None:
+        """Reconciles until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.tenant_queue.run(self.context.settings.workers))
+            group.create_task(self.other_queue.run(_OTHER_WORKERS))
+            group.create_task(self.context.recorder.run())
+
+    async def _other(self, item: tuple[str, Key]) -> float | None:
+        kind, key = item
+        return await self._measured(kind, self._reconcilers[kind])(key)
+
+    def _measured(self, kind: str, reconcile: Reconcile) -> Reconcile:
+        async def measured(key: Key) -> float | None:
+            started = time.monotonic()
+            result = "error"
+            try:
+                again = await reconcile(key)
+                result = "ok"
+            except ReconcileError as error:
+                result = "retry" if isinstance(error, Retryable) else "error"
+                _log.info(
+                    "trying again later",
+                    kind=kind,
+                    object="/".join(key),
+                    reason=error.reason,
+                    message=error.message,
+                )
+                raise
+            except Exception:
+                _log.exception("a reconcile failed unexpectedly", kind=kind, object="/".join(key))
+                telemetry.reconcile_errors.labels(kind, "Internal").inc()
+                raise
+            finally:
+                telemetry.reconciles.labels(kind, result).inc()
+                telemetry.reconcile_seconds.labels(kind).observe(time.monotonic() - started)
+            return again
+
+        return measured
+
+    # What a change of one object means for others. Statuses are the operator's own words: only changes
+    # of what people write (generation, annotations, deletion) are news.
+
+    def tenant_changed(self, before: Object | None, after: Object | None) -> None:
+        """A Tenant came, changed or went."""
+        obj = after or before
+        if obj is None:
+            return
+        key = key_of(obj)
+        if after is None:
+            self.tenant_queue.add(key)
+            self._requeue_twins(obj)
+            return
+        if before is None or _told(before) != _told(after):
+            self.tenant_queue.add(key)
+
+    def _requeue_twins(self, gone: Object) -> None:
+        meta = gone["metadata"]
+        index = f"{meta['namespace']}/{gone['spec'].get('id') or meta['name']}"
+        for key in self.context.tenants.find("id", index):
+            self.tenant_queue.add(key)
+        for instance in self.context.instances:
+            if "deletionTimestamp" in instance["metadata"]:
+                self.other_queue.add(("DatabaseInstance", key_of(instance)))
+
+    def blueprint_changed(self, before: Object | None, after: Object | None) -> None:
+        """A Blueprint came, changed or went."""
+        self._changed("Blueprint", before, after, self._requeue_followers)
+
+    def _requeue_followers(self, blueprint: Object) -> None:
+        self._requeue(self.context.tenants, "blueprint", "/".join(key_of(blueprint)))
+
+    def version_changed(self, before: Object | None, after: Object | None) -> None:
+        """A BlueprintVersion came or went; its spec never changes."""
+        self._changed("BlueprintVersion", before, after, self._requeue_blueprint)
+
+    def _requeue_blueprint(self, version: Object) -> None:
+        blueprint = blueprint_of(version)
+        self.context.book.forget(blueprint)
+        namespace, _, name = blueprint.partition("/")
+        self.other_queue.add(("Blueprint", (namespace, name)))
+        for key in self.context.versions.find("blueprint", blueprint):
+            self.other_queue.add(("BlueprintVersion", key))
+        self._requeue(self.context.tenants, "blueprint", blueprint)
+
+    def plan_changed(self, before: Object | None, after: Object | None) -> None:
+        """A Plan came, changed or went."""
+        self._changed("Plan", before, after, self._requeue_subscribers)
+
+    def _requeue_subscribers(self, plan: Object) -> None:
+        code = plan["spec"].get("code") or plan["metadata"]["name"]
+        self._requeue(self.context.tenants, "plan", code)
+        for key in self.context.plans.find("code", code):
+            self.other_queue.add(("Plan", key))
+
+    def instance_changed(self, before: Object | None, after: Object | None) -> None:
+        """A DatabaseInstance came, changed or went."""
+        self._changed("DatabaseInstance", before, after, self._requeue_homeless)
+
+    def _requeue_homeless(self, instance: Object) -> None:
+        self._requeue(self.context.tenants, "instance", "/".join(key_of(instance)))
+        for reason in ("NoInstance", "InstanceNotFound", "InstanceFull"):
+            self._requeue(self.context.tenants, "failure", reason)
+
+    def secret_changed(self, before: Object | None, after: Object | None) -> None:
+        """A Secret of a tenant's came, changed or went, not by the operator's own hand."""
+        obj = after or before
+        tenant = (obj or {}).get("metadata", {}).get("labels", {}).get(TENANT_LABEL)
+        if obj is not None and tenant:
+            self.tenant_queue.add((obj["metadata"]["namespace"], tenant))
+
+    def _requeue(self, store: Store, index: str, value: str) -> None:
+        for key in store.find(index, value):
+            self.tenant_queue.add(key)
+
+    def _changed(
+        self, kind: str, before: Object | None, after: Object | None, spread: Callable[[Object], None]
+    ) -> None:
+        obj = after or before
+        if obj is None:
+            return
+        if after is not None and before is not None and _told(before) == _told(after):
+            return
+        self.other_queue.add((kind, key_of(obj)))
+        spread(obj)
+
+
+def _told(obj: Object) -> tuple[Any, ...]:
+    """What people said of an object: all that a reconcile acts on, apart from its status."""
+    meta = obj["metadata"]
+    return (
+        meta["uid"],
+        meta.get("generation"),
+        meta.get("deletionTimestamp"),
+        meta.get("annotations"),
+        meta.get("labels"),
+        meta.get("finalizers"),
+    )

@@ -1,0 +1,155 @@
+"""The sweep: every server is observed as a whole, and tenants that differ are reconciled.
+
+Costs a fixed number of queries per server, and no write when nothing changed. Servers are swept apart
+from each other: one that does not answer holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import structlog
+
+from tenantry_operator import telemetry
+from tenantry_operator.cache import Key, key_of
+from tenantry_operator.engines.base import DatabaseState, ServerState
+from tenantry_operator.errors import ReconcileError, Retryable
+from tenantry_operator.instances.servers import Server
+from tenantry_operator.operator import Operator
+from tenantry_operator.tenants.databases import Seen
+from tenantry_operator.tenants.quotas import STORAGE, Usage
+from tenantry_operator.tenants.status import settled_size
+
+Object = dict[str, Any]
+_log = structlog.get_logger(__name__)
+
+_BATCH = 200
+_DOWN_AFTER = 2
+
+
+def outline(state: DatabaseState) -> tuple[object, ...]:
+    """What of a state a reconcile would act on; sizes and sessions move by themselves."""
+    logins = tuple((login.name, login.enabled) for login in state.logins)
+    return (state.ownership, state.exists, state.version, state.digest, logins, state.drift)
+
+
+def differs(seen: Seen, state: DatabaseState) -> bool:
+    """Whether a tenant database is to be looked at again."""
+    if outline(seen.state) != outline(state):
+        return True
+    limit = seen.limits.storage if seen.limits is not None else None
+    if state.bytes is None or seen.state.bytes is None:
+        return False
+    before, after = Usage(STORAGE, seen.state.bytes, limit), Usage(STORAGE, state.bytes, limit)
+    if (before.exceeded, before.near) != (after.exceeded, after.near):
+        return True
+    # Over its quota a tenant is looked at on every sweep: vacuuming lets deleting help.
+    return after.exceeded or settled_size(before.used, after.used) != before.used
+
+
+class Sweep:
+    """Observes all servers, again and again."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._context = operator.context
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._failures: Counter[Key] = Counter()
+        self._swept: dict[Key, float] = {}
+
+    async def run(self) -> None:
+        """Sweeps until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(self._context.settings.sweep_interval)
+                for key in self._context.instances.keys():  # noqa: SIM118 - a Store is no mapping
+                    task = self._running.get(key)
+                    if task is None or task.done():
+                        self._running[key] = group.create_task(self._guarded(key), name=f"sweep {key[1]}")
+                await self._refresh_blueprints()
+                self._count()
+
+    async def _guarded(self, key: Key) -> None:
+        try:
+            await self._sweep(key)
+        except ReconcileError as error:
+            _log.warning("a server was not swept", instance="/".join(key), reason=error.reason)
+        except Exception:
+            _log.exception("a sweep failed unexpectedly", instance="/".join(key))
+
+    async def _sweep(self, key: Key) -> None:
+        context, operator = self._context, self._operator
+        obj = context.instances.get(key)
+        if obj is None or "deletionTimestamp" in obj["metadata"]:
+            operator.other_queue.add(("DatabaseInstance", key))
+            return
+        try:
+            server = await context.servers.refresh(key)
+            snapshot = await server.observe()
+        except ReconcileError as error:
+            self._failures[key] += 1
+            operator.other_queue.add(("DatabaseInstance", key))
+            if self._failures[key] == _DOWN_AFTER and isinstance(error, Retryable):
+                # Their Ready would not be true any more.
+                self._requeue_all(key)
+            raise
+        if self._failures.pop(key, 0) >= _DOWN_AFTER:
+            self._requeue_all(key)
+        self._swept[key] = time.monotonic()
+        await operator.instances.report(server, context.instances.get(key) or obj)
+        await self._compare(server, snapshot)
+
+    def _requeue_all(self, key: Key) -> None:
+        for tenant in self._context.tenants.find("instance", "/".join(key)):
+            self._operator.tenant_queue.add(tenant)
+
+    async def _compare(self, server: Server, snapshot: ServerState) -> None:
+        reconciler = self._operator.tenants
+        for number, tenant in enumerate(self._context.tenants.find("instance", server.name)):
+            if number % _BATCH == _BATCH - 1:
+                await asyncio.sleep(0)
+            if tenant in reconciler.unverified:
+                self._operator.tenant_queue.add(tenant)
+                continue
+            for seen in reconciler.seen.get(tenant, ()):
+                if seen.home == server.key and differs(seen, snapshot.database(seen.desired)):
+                    self._operator.tenant_queue.add(tenant)
+                    break
+
+    async def _refresh_blueprints(self) -> None:
+        context, queue = self._context, self._operator.other_queue
+        for version in context.versions:
+            if any("configMapRef" in step for step in version["spec"].get("migrations") or []):
+                try:
+                    changed = await context.book.refresh(version)
+                except ReconcileError as error:
+                    _log.info("a ConfigMap was not read", version=version["metadata"]["name"], error=str(error))
+                    continue
+                if changed:
+                    self._operator.version_changed(None, version)
+        for obj in context.blueprints:
+            queue.add(("Blueprint", key_of(obj)))
+        for obj in context.plans:
+            queue.add(("Plan", key_of(obj)))
+
+    def _count(self) -> None:
+        phases = Counter((obj.get("status") or {}).get("phase") or "Pending" for obj in self._context.tenants)
+        for phase in (
+            "Pending",
+            "Draft",
+            "Provisioning",
+            "Ready",
+            "Suspended",
+            "Archived",
+            "Deleted",
+            "Failed",
+        ):
+            telemetry.tenants_by_phase.labels(phase).set(phases.get(phase, 0))
+        telemetry.queue_depth.labels("tenants").set(len(self._operator.tenant_queue))
+        telemetry.queue_depth.labels("others").set(len(self._operator.other_queue))
+        now = time.monotonic()
+        for key, at in self._swept.items():
+            telemetry.sweep_age.labels("/".join(key)).set(now - at)

@@ -1,0 +1,1 @@
+"""Tenants: what they should have, and how they get there."""

@@ -1,0 +1,231 @@
+"""Passwords, the Secret of a database, and which of two logins is whose turn. Pure, but for randomness.
+
+The Secret follows the Service Binding specification for Kubernetes 1.1: type ``servicebinding.io/<type>``
+and well-known keys. A Secret that a person edited is noticed by two digests in its annotations: one over
+everything but the password, so that it can be compared with what should be there without keeping
+passwords in memory, and one over the password.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from tenantry_operator.conditions import parse_timestamp, timestamp
+from tenantry_operator.engines.base import Credentials, Desired, LoginState, Names
+from tenantry_operator.names import (
+    DATABASE_LABEL,
+    GROUP,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    ROTATE_ANNOTATION,
+    TENANT_LABEL,
+)
+
+Object = dict[str, Any]
+
+_BINDING_ANNOTATION = f"{GROUP}/binding-digest"
+_PASSWORD_ANNOTATION = f"{GROUP}/password-digest"
+_WRITTEN_ANNOTATION = f"{GROUP}/written-at"
+
+
+def new_password() -> str:
+    """A password of 43 characters that need no quoting in a URI: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def secret_name(tenant: str, entry: str) -> str:
+    """The name of the Secret of a tenant's database."""
+    return f"{tenant}-{entry}-db"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where an application finds its database, without the password."""
+
+    host: str
+    port: int
+    database: str
+    schema: str | None
+    username: str
+    sslmode: str | None = None
+
+    def data(self) -> dict[str, str]:
+        """The Secret's keys that are not secret."""
+        return {
+            "type": "postgresql",
+            "provider": "tenantry",
+            "host": self.host,
+            "port": str(self.port),
+            "database": self.database,
+            "schema": self.schema or "",
+            "username": self.username,
+        } | ({"sslmode": self.sslmode} if self.sslmode else {})
+
+    def uri(self, password: str) -> str:
+        """The connection URI; the search path is the login's own setting."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        query = f"?{urlencode({'sslmode': self.sslmode})}" if self.sslmode else ""
+        credentials = f"{quote(self.username, safe='')}:{quote(password, safe='')}"
+        return f"postgresql://{credentials}@{host}:{self.port}/{quote(self.database, safe='')}{query}"
+
+    def digest(self) -> str:
+        """A digest of all but the password."""
+        return _digest(sorted(self.data().items()))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSummary:
+    """What is remembered of a Secret: nothing secret."""
+
+    name: str
+    uid: str
+    username: str
+    binding_digest: str
+    """Of the data as it is now."""
+    intact: bool
+    """Whether password and URI are what was written."""
+    rotation: str
+    """The value of the ``tenantry.dev/rotate`` annotation that these credentials were made for."""
+    written_at: datetime
+
+
+def render_secret(
+    name: str, tenant: Object, entry: str, binding: Binding, password: str, *, rotation: str, now: datetime
+) -> Object:
+    """The Secret of a database, owned by its Tenant."""
+    meta = tenant["metadata"]
+    data = {**binding.data(), "password": password, "uri": binding.uri(password)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": meta["namespace"],
+            "labels": {
+                MANAGED_BY_LABEL: MANAGED_BY,
+                TENANT_LABEL: meta["name"],
+                DATABASE_LABEL: entry,
+            },
+            "annotations": {
+                _BINDING_ANNOTATION: binding.digest(),
+                _PASSWORD_ANNOTATION: _digest(password),
+                _WRITTEN_ANNOTATION: timestamp(now),
+                ROTATE_ANNOTATION: rotation,
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": tenant["apiVersion"],
+                    "kind": tenant["kind"],
+                    "name": meta["name"],
+                    "uid": meta["uid"],
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        },
+        "type": "servicebinding.io/postgresql",
+        "data": {key: b64encode(value.encode()).decode() for key, value in data.items()},
+    }
+
+
+def decode_secret(data: Mapping[str, str]) -> dict[str, str]:
+    """The plain values of a Secret's ``data``; what is not base64 or not text is left out."""
+    plain = {}
+    for key, value in data.items():
+        try:
+            plain[key] = b64decode(value, validate=True).decode()
+        except ValueError:
+            continue
+    return plain
+
+
+def summarise(secret: Object) -> SecretSummary:
+    """What to remember of a Secret."""
+    meta = secret["metadata"]
+    annotations = meta.get("annotations") or {}
+    plain = decode_secret(secret.get("data") or {})
+    password, uri = plain.pop("password", ""), plain.pop("uri", "")
+    try:
+        written = parse_timestamp(annotations.get(_WRITTEN_ANNOTATION, ""))
+    except ValueError:
+        written = datetime.fromtimestamp(0, UTC)
+    return SecretSummary(
+        name=meta["name"],
+        uid=meta["uid"],
+        username=plain.get("username", ""),
+        binding_digest=_digest(sorted(plain.items())),
+        intact=(
+            bool(password)
+            and annotations.get(_PASSWORD_ANNOTATION) == _digest(password)
+            and f":{quote(password, safe='')}@" in uri
+        ),
+        rotation=annotations.get(ROTATE_ANNOTATION, ""),
+        written_at=written,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Which login is to work, and whether it needs a new password."""
+
+    login: str
+    new_password: bool
+    retired: tuple[str, ...] = ()
+    """Logins whose time is over."""
+    retire_in: float | None = None
+    """Seconds until another login's time is over."""
+
+
+def turn(
+    names: Names,
+    logins: Sequence[LoginState],
+    secret: SecretSummary | None,
+    *,
+    rotation: str,
+    now: datetime,
+    retire_after: float,
+) -> Turn:
+    """Whose turn it is.
+
+    The login in an intact Secret stays until a new rotation is asked for. Otherwise nobody may know the
+    passwords, and the other login takes over: one that may still be in use goes on until it is retired.
+
+    :param rotation: the value of the Tenant's ``tenantry.dev/rotate`` annotation, or "".
+    """
+    present = {login.name: login for login in logins}
+    if secret is not None and secret.username in names.logins:
+        other = names.login_b if secret.username == names.login_a else names.login_a
+        if not secret.intact or secret.rotation != rotation:
+            return Turn(other, new_password=True)
+        left = (secret.written_at - now).total_seconds() + retire_after
+        if other not in present:
+            return Turn(secret.username, new_password=False)
+        if left > 0:
+            return Turn(secret.username, new_password=False, retire_in=left)
+        return Turn(secret.username, new_password=False, retired=(other,))
+    if not present:
+        return Turn(names.login_a, new_password=True)
+    unused = min(names.logins, key=lambda name: _use(present.get(name)))
+    return Turn(unused, new_password=True)
+
+
+def _use(login: LoginState | None) -> tuple[bool, int]:
+    return (login is not None, login.connections if login is not None else 0)
+
+
+def credentials_for(desired: Desired, password: str) -> Credentials:
+    """The credentials that make ``desired.login`` work."""
+    if desired.login is None:
+        raise ValueError(f"{desired.tenant} has no login to set a password for")
+    return Credentials(desired.login, password)

@@ -1,0 +1,426 @@
+"""Bringing one database of a tenant to where it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+
+import structlog
+
+from tenantry_operator import telemetry
+from tenantry_operator.cache import Key
+from tenantry_operator.context import Context
+from tenantry_operator.engines.base import (
+    Belonging,
+    Credentials,
+    DatabaseState,
+    Desired,
+    Isolation,
+    Names,
+    Ownership,
+    Presence,
+    Stale,
+)
+from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
+from tenantry_operator.faults import reached
+from tenantry_operator.instances.servers import Server
+from tenantry_operator.names import RECREATE_ANNOTATION, ROTATE_ANNOTATION
+from tenantry_operator.tenants import credentials, desired, homes, naming, secrets
+from tenantry_operator.tenants.credentials import Binding, Turn
+from tenantry_operator.tenants.lifecycle import Goal
+from tenantry_operator.tenants.quotas import Limits
+from tenantry_operator.tenants.view import Entry, TenantView
+
+Object = dict[str, Any]
+_log = structlog.get_logger(__name__)
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a reconcile worked from: the sweep compares it with later snapshots."""
+
+    home: Key
+    desired: Desired
+    state: DatabaseState
+    limits: Limits | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one database."""
+
+    entry: str
+    record: Object | None
+    """Its entry in ``status.databases``; None when it leaves the status."""
+    error: ReconcileError | None = None
+    look_again: float | None = None
+    seen: Seen | None = None
+    drift: tuple[str, ...] = ()
+    """What was found to differ and was mended."""
+    done: list[str] = field(default_factory=list)
+    """The steps that were executed."""
+
+    @property
+    def state(self) -> DatabaseState | None:
+        """What was observed of the database, before anything was done."""
+        return self.seen.state if self.seen is not None else None
+
+
+class Databases:
+    """Reconciles single databases of tenants."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def bring(
+        self, view: TenantView, entry: Entry, goal: Goal, limits: Callable[[], Limits]
+    ) -> tuple[TenantView, Outcome]:
+        """Brings a database to the goal; errors come back in the outcome.
+
+        :param limits: the tenant's limits; it may raise what stands in their way.
+        :returns: the view, newer when the Tenant was written, and the outcome.
+        """
+        known = view.known.get(entry.name)
+        outcome = Outcome(entry.name, dict(known) if known else {"name": entry.name, "blueprint": entry.blueprint})
+        task = _Task(self._context, view, entry, goal, outcome)
+        try:
+            if goal.presence is Presence.LIVE:
+                await task.live(limits())
+            else:
+                await task.away()
+            if outcome.record is not None and outcome.error is None:
+                outcome.record["phase"] = goal.phase
+        except Exception as error:
+            if not isinstance(error, ReconcileError):
+                _log.exception("a database was not reconciled", tenant=view.tenant, database=entry.name)
+            outcome.error = _known_error(error)
+            if outcome.record is not None:
+                outcome.record["phase"] = "Pending" if isinstance(outcome.error, Waiting) else "Failed"
+        return task.view, outcome
+
+
+def _known_error(error: Exception) -> ReconcileError:
+    """An error that a status can show. A bug shows as one, without what may be secret in its message."""
+    if isinstance(error, ReconcileError):
+        return error
+    return Retryable(
+        "InternalError", f"{type(error).__name__}: see the operator's log, and report it; trying again"
+    )
+
+
+class _Task:
+    """The reconcile of one database: its steps share these values."""
+
+    def __init__(self, context: Context, view: TenantView, entry: Entry, goal: Goal, outcome: Outcome) -> None:
+        self.context = context
+        self.view = view
+        self.entry = entry
+        self.goal = goal
+        self.outcome = outcome
+
+    @property
+    def record(self) -> Object:
+        return self.outcome.record if self.outcome.record is not None else {}
+
+    async def live(self, limits: Limits) -> None:
+        """The database exists, is at its version, and its login and Secret work."""
+        design = await desired.design(self.context, self.view, self.entry)
+        moved = self._move(design.isolation)
+        if moved is not None:
+            self.outcome.error = moved
+            design = replace(design, isolation=Isolation(self.record["isolation"]))
+        home, isolation = await self._home(design.engine, design.isolation)
+        if isolation is not design.isolation:
+            raise Stalled(
+                "MoveNotSupported",
+                f"database {self.entry.name}: an earlier tenant of this name left its data under isolation "
+                f"{isolation}; ask for that isolation, nothing was touched",
+            )
+        server = await self.context.servers.get(home)
+        wanted = self._desired(isolation, Presence.LIVE)
+        wanted = replace(
+            wanted,
+            chain=design.chain,
+            row_column=design.row_column,
+            allow_unsafe_keys=design.allow_unsafe_keys,
+            limits=limits.login,
+            ddl=self.entry.ddl,
+        )
+        await self._converge(server, wanted, limits)
+        self._describe(home, wanted, design.engine)
+
+    async def away(self) -> None:
+        """The database's logins are refused, or it is dropped, as far as it exists."""
+        home = self.view.placements.get(self.entry.name)
+        isolation = self.record.get("isolation")
+        if home is None or isolation is None:
+            found = await homes.find(self.context, self.view, self.entry) if self.view.claimed else None
+            if found is None and home is None:
+                await self._gone()
+                return
+            if found is not None:
+                home, isolation = self._adopt(found)
+            else:
+                isolation = await self._isolation_of_spec()
+        assert home is not None  # noqa: S101 - either placed or found, or returned above
+        server = await self.context.servers.get(home)
+        wanted = self._desired(Isolation(isolation), self.goal.presence)
+        await self._converge(server, wanted, None)
+        if self.goal.presence is Presence.ABSENT or self.entry.removed:
+            await secrets.remove(self.context, self.view, self.entry.name)
+            reached("secret-removed")
+            await self._gone()
+
+    async def _gone(self) -> None:
+        if self.entry.removed or self.goal.presence is Presence.ABSENT:
+            self.outcome.record = None
+
+    async def _isolation_of_spec(self) -> Isolation:
+        if self.entry.isolation is not None:
+            return self.entry.isolation
+        return desired.blueprint_spec(self.context, self.view, self.entry).effective_isolation
+
+    def _move(self, isolation: Isolation) -> Stalled | None:
+        known, pin = self.record.get("isolation"), self.entry.instance
+        home = self.view.placements.get(self.entry.name)
+        wants = []
+        if known and self.record.get("database") and known != isolation:
+            wants.append(f"isolation {isolation} (it is {known})")
+        if pin is not None and home is not None and home[1] != pin and self.record.get("database"):
+            wants.append(f"instance {pin} (it is on {home[1]})")
+        if not wants:
+            return None
+        return Stalled(
+            "MoveNotSupported",
+            f"database {self.entry.name}: moving to {' and '.join(wants)} is not supported yet; the data stays "
+            "where it is and works; put the old value back to clear this",
+        )
+
+    async def _home(self, engine: str, isolation: Isolation) -> tuple[Key, Isolation]:
+        """Where the database is or goes; claimed before it is made."""
+        home = self.view.placements.get(self.entry.name)
+        if home is not None and self.view.claimed:
+            return home, isolation
+        pin = homes.pinned(self.context, self.view, self.entry)
+        found = await homes.find(self.context, self.view, self.entry)
+        if found is not None:
+            home, isolation = self._adopt(found)
+            if pin is not None and pin != home:
+                raise Stalled(
+                    "MoveNotSupported",
+                    f"database {self.entry.name}: an earlier tenant of this name left its data on instance "
+                    f"{home[1]}; pin that one or none, nothing was touched",
+                )
+        elif home is None:
+            home = homes.place(self.context, self.view, self.entry, engine, pin)
+        self.view = await homes.claim(self.context, self.view, self.entry, home)
+        reached("claimed")
+        return home, isolation
+
+    def _adopt(self, found: tuple[Key, Belonging]) -> tuple[Key, Isolation]:
+        """What an earlier tenant of this name left keeps its names."""
+        home, belonging = found
+        self.record["database"] = belonging.database
+        if belonging.schema is not None:
+            self.record["schema"] = belonging.schema
+        return home, belonging.isolation
+
+    def _desired(self, isolation: Isolation, presence: Presence) -> Desired:
+        return Desired(
+            installation=self.context.installation,
+            tenant=self.view.tenant,
+            tenant_id=self.view.id,
+            entry=self.entry.name,
+            isolation=isolation,
+            names=self._variants(isolation)[0],
+            blueprint=f"{self.view.namespace}/{self.entry.blueprint}",
+            presence=presence,
+        )
+
+    def _variants(self, isolation: Isolation) -> list[Names]:
+        """The names it may have, in the order they are tried: only the recorded ones once there are some."""
+        several = sum(entry.blueprint == self.entry.blueprint for entry in self.view.entries) > 1
+        variants: list[Names] = []
+        # The names it was made with may be from when it was the only database of its blueprint.
+        for extended, longer in product((several, not several), (False, True)):
+            names = naming.names_for(
+                isolation,
+                self.entry.blueprint,
+                self.view.id,
+                self.entry.name,
+                namespace=self.view.namespace,
+                several=extended,
+                disambiguate=longer,
+            )
+            if names not in variants:
+                variants.append(names)
+        recorded = (self.record.get("database"), self.record.get("schema"), self.record.get("login"))
+        for names in variants:
+            if recorded[:2] == (names.database, names.schema) and recorded[2] in (None, *names.logins):
+                return [names]
+        return variants[:2]
+
+    async def _converge(self, server: Server, wanted: Desired, limits: Limits | None) -> None:
+        """Observes, plans and applies until nothing is left to do."""
+        wanted, state = await self._own(server, wanted, await server.state(wanted))
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._apply(server, wanted, state, limits)
+            except Stale as stale:
+                _log.debug("planned from an outdated observation", tenant=self.view.tenant, what=str(stale))
+                server.touch(wanted)
+                wanted, state = await self._own(server, wanted, await server.engine.observe_one(wanted))
+            else:
+                return
+        raise Retryable(
+            "ServerChanging",
+            f"database {self.entry.name} on {server.name} changes while it is worked on; trying again",
+        )
+
+    async def _own(self, server: Server, wanted: Desired, state: DatabaseState) -> tuple[Desired, DatabaseState]:
+        """Makes sure that nothing of anybody else's is meant."""
+        for names in self._variants(wanted.isolation)[1:]:
+            if state.ownership is not Ownership.OTHER_TENANT:
+                break
+            wanted = replace(wanted, names=names)
+            state = await server.state(wanted)
+        if state.ownership in (Ownership.OTHER_TENANT, Ownership.STRANGER):
+            if wanted.presence is not Presence.LIVE and not self.record.get("database"):
+                # Nothing was ever made under a name that is taken, so nothing is left behind.
+                return wanted, DatabaseState(Ownership.FREE)
+            raise Stalled(
+                "NameTaken",
+                f"database {self.entry.name}: {state.conflict} on instance {server.name} was not made for this "
+                "tenant; it is left alone. Rename or remove it there, or choose another tenant id",
+            )
+        return wanted, state
+
+    async def _apply(self, server: Server, wanted: Desired, state: DatabaseState, limits: Limits | None) -> None:
+        if wanted.presence is not Presence.LIVE or limits is None:
+            await self._execute(server, wanted, state, None)
+            self.outcome.seen = Seen(server.key, wanted, state, None)
+            return
+        wanted = self._check_lost(wanted, state)
+        turn, secret_password = await self._turn(wanted, state)
+        wanted = replace(
+            wanted,
+            login=turn.login,
+            retired=turn.retired,
+            read_only=limits.enforce_storage
+            and limits.storage is not None
+            and state.bytes is not None
+            and state.bytes > limits.storage,
+        )
+        new = secret_password
+        if turn.new_password:
+            new = credentials.new_password()
+        made = Credentials(turn.login, new) if new is not None else None
+        if state.exists and not turn.new_password:
+            self.outcome.drift = state.drift
+        await self._execute(server, wanted, state, made)
+        self.outcome.look_again = turn.retire_in
+        await self._bind(server, wanted, new, turn)
+        self.outcome.seen = Seen(server.key, wanted, state, limits)
+        self.record["readOnly"] = True if wanted.read_only else None
+        self.record["login"] = turn.login
+        self.record["version"] = wanted.chain.version if wanted.chain else None
+
+    def _check_lost(self, wanted: Desired, state: DatabaseState) -> Desired:
+        """A database that vanished is not made again, empty, unless somebody says so."""
+        if state.exists or not self.record.get("version"):
+            return wanted
+        asked = self.view.annotation(RECREATE_ANNOTATION)
+        handled = (self.view.status.get("handled") or {}).get("recreate", "")
+        if asked and asked != handled:
+            return replace(wanted, recreate=True)
+        raise Stalled(
+            "DataLost",
+            f"database {self.entry.name}: {wanted.names.database}"
+            f"{'/' + wanted.names.schema if wanted.names.schema else ''} is gone from its server, though it was "
+            f"there. Restore it, or set the annotation {RECREATE_ANNOTATION} to a new value to start empty",
+        )
+
+    async def _turn(self, wanted: Desired, state: DatabaseState) -> tuple[Turn, str | None]:
+        """Which login works, and the password to set on it: None when it has it already."""
+        name = credentials.secret_name(self.view.name, self.entry.name)
+        now = datetime.now(UTC)
+        arguments = {
+            "rotation": self.view.annotation(ROTATE_ANNOTATION),
+            "now": now,
+            "retire_after": self.context.settings.retire_after,
+        }
+        secret = secrets.summary(self.context, self.view, name)
+        turn = credentials.turn(wanted.names, state.logins, secret, **arguments)  # type: ignore[arg-type]
+        if turn.new_password or any(login.name == turn.login for login in state.logins):
+            return turn, None
+        # The login is gone from the server, but its password is still in the Secret.
+        password = await secrets.password(self.context, self.view, name)
+        if password is None:
+            turn = credentials.turn(wanted.names, state.logins, None, **arguments)  # type: ignore[arg-type]
+        return turn, password
+
+    async def _execute(
+        self, server: Server, wanted: Desired, state: DatabaseState, made: Credentials | None
+    ) -> None:
+        steps = server.engine.plan(wanted, state, made)
+        if not steps:
+            return
+        server.touch(wanted)
+        await server.engine.apply(wanted, steps, made)
+        server.touch(wanted)
+        for step in steps:
+            telemetry.database_steps.labels(step.name).inc()
+            self.outcome.done.append(step.name)
+
+    async def _bind(self, server: Server, wanted: Desired, secret_password: str | None, turn: Turn) -> None:
+        """Writes the Secret, when it does not say what it should."""
+        access = server.access
+        binding = Binding(
+            host=access.host,
+            port=access.port,
+            database=wanted.names.database,
+            schema=wanted.names.schema,
+            username=turn.login,
+            sslmode=None if access.sslmode == "prefer" else access.sslmode,
+        )
+        name = credentials.secret_name(self.view.name, self.entry.name)
+        known = secrets.summary(self.context, self.view, name)
+        if not turn.new_password and known is not None and known.binding_digest == binding.digest():
+            return
+        if secret_password is None:
+            secret_password = await secrets.password(self.context, self.view, name)
+        if secret_password is None:
+            raise Retryable("SecretChanging", f"Secret {self.view.namespace}/{name} changes while it is read")
+        rotation = self.view.annotation(ROTATE_ANNOTATION)
+        await secrets.write(self.context, self.view, self.entry.name, binding, secret_password, rotation)
+        reached("secret-written")
+        self.outcome.done.append("secret")
+        if known is not None and turn.new_password:
+            self.outcome.look_again = self.context.settings.retire_after
+
+    def _describe(self, home: Key, wanted: Desired, engine: str) -> None:
+        names = wanted.names
+        self.record.update(
+            {
+                "name": self.entry.name,
+                "blueprint": self.entry.blueprint,
+                "engine": engine,
+                "isolation": str(wanted.isolation),
+                "instance": home[1],
+                "instanceNamespace": home[0],
+                "database": names.database,
+                "owner": names.owner,
+                "secret": credentials.secret_name(self.view.name, self.entry.name),
+                "digest": wanted.chain.digest if wanted.chain else None,
+            }
+        )
+        if names.schema is not None:
+            self.record["schema"] = names.schema
+        for optional in ("readOnly", "digest"):
+            if self.record.get(optional) is None:
+                self.record.pop(optional, None)

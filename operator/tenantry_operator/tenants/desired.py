@@ -1,0 +1,111 @@
+"""What a database of a tenant should be, from blueprint, plan and tenant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tenantry_crds.blueprint import BlueprintSpec, UnsafeKeys
+from tenantry_crds.common import DatabaseEngine
+from tenantry_crds.plan import PlanSpec
+from tenantry_operator.context import Context
+from tenantry_operator.engines.base import Chain, Isolation
+from tenantry_operator.errors import Stalled, Waiting
+from tenantry_operator.tenants import quotas
+from tenantry_operator.tenants.view import Entry, TenantView
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What the blueprint says of a database."""
+
+    engine: str
+    isolation: Isolation
+    chain: Chain
+    row_column: str
+    allow_unsafe_keys: bool
+
+
+def blueprint_spec(context: Context, view: TenantView, entry: Entry) -> BlueprintSpec:
+    """The blueprint of an entry.
+
+    :raises Waiting: BlueprintNotFound.
+    :raises Stalled: when it is none of a supported engine.
+    """
+    obj = context.blueprints.get((view.namespace, entry.blueprint))
+    if obj is None:
+        raise Waiting(
+            "BlueprintNotFound",
+            f"database {entry.name}: there is no Blueprint {view.namespace}/{entry.blueprint}: apply it",
+        )
+    spec = BlueprintSpec.model_validate(obj["spec"])
+    if spec.engine is not DatabaseEngine.POSTGRESQL:
+        raise Stalled(
+            "EngineNotSupported",
+            f"database {entry.name}: blueprint {entry.blueprint} is for {spec.engine or 'a service'}, which is "
+            "not supported yet; use a PostgreSQL blueprint",
+        )
+    return spec
+
+
+async def design(context: Context, view: TenantView, entry: Entry) -> Design:
+    """What an entry asks for.
+
+    :raises Waiting, Stalled: when blueprint or version are missing or contradict themselves.
+    """
+    spec = blueprint_spec(context, view, entry)
+    known = view.known.get(entry.name, {}).get("isolation")
+    isolation = entry.isolation or (Isolation(known) if known else None) or spec.effective_isolation
+    if isolation is Isolation.INSTANCE:
+        raise Stalled(
+            "IsolationNotSupported",
+            f"database {entry.name}: isolation Instance is not supported yet; use Database, Schema or Row",
+        )
+    version = entry.version or spec.version
+    if version is None:
+        raise Stalled("NoVersion", f"blueprint {entry.blueprint} names no current version: set spec.version")
+    if isolation is Isolation.ROW and version != spec.version:
+        raise Stalled(
+            "PinNotSupported",
+            f"database {entry.name}: under isolation Row all tenants share the tables of the blueprint's "
+            f"current version {spec.version}; take out the pin to {version}",
+        )
+    if isolation is Isolation.ROW and entry.ddl:
+        raise Stalled(
+            "DdlNotSupported",
+            f"database {entry.name}: under isolation Row the tables are shared, so that no tenant may change "
+            "them; take out ddl: Allowed or choose another isolation",
+        )
+    row = spec.effective_row
+    return Design(
+        engine=str(spec.engine),
+        isolation=isolation,
+        chain=await context.book.chain(f"{view.namespace}/{entry.blueprint}", version),
+        row_column=row.column,
+        allow_unsafe_keys=row.unsafe_keys is UnsafeKeys.ALLOW,
+    )
+
+
+def limits(context: Context, view: TenantView) -> quotas.Limits:
+    """The limits of a tenant.
+
+    :raises Waiting: PlanNotFound.
+    :raises Stalled: when two Plans have the code, or a limit cannot be read.
+    """
+    plan = None
+    if view.spec.plan is not None:
+        code = view.spec.plan.code
+        keys = context.plans.find("code", code)
+        if not keys:
+            raise Waiting("PlanNotFound", f"there is no Plan with the code {code}: apply it")
+        if len(keys) > 1:
+            names = ", ".join(sorted(name for _, name in keys))
+            raise Stalled("PlanAmbiguous", f"the Plans {names} all have the code {code}: change all but one")
+        obj = context.plans.get(keys[0])
+        plan = PlanSpec.model_validate(obj["spec"]) if obj is not None else None
+    try:
+        return quotas.merge(plan, view.spec)
+    except ValueError as error:
+        raise Stalled("LimitInvalid", f"a limit of the plan or the tenant cannot be read: {error}") from error

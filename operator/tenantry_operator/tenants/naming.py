@@ -1,0 +1,105 @@
+"""The names of what is made for a tenant on a PostgreSQL server. Pure.
+
+A name is at most 63 bytes, PostgreSQL's limit (NAMEDATALEN - 1, "Identifiers and Key Words"); a longer
+one is cut and a hash of the whole appended, so that two long names stay two. Names that the server or
+the operator keeps for itself get a hash, too: a tenant called "public" or "acme__a" takes no place of
+anybody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from tenantry_operator.engines.base import Isolation, Names
+
+MAX_BYTES = 63
+"""PostgreSQL cuts identifiers that are longer, in silence."""
+
+_HASH_LENGTH = 8
+_LOGIN_SUFFIXES = ("__a", "__b")
+GROUP_SUFFIX = "__app"
+READ_ONLY_SUFFIX = "__readonly"
+CONNECT_SUFFIX = "__connect"
+_OWN_SUFFIXES = (*_LOGIN_SUFFIXES, GROUP_SUFFIX, READ_ONLY_SUFFIX, CONNECT_SUFFIX)
+_RESERVED = frozenset({"postgres", "template0", "template1", "public", "none", "information_schema", "tenantry"})
+
+
+def short_hash(*parts: str) -> str:
+    """Eight hexadecimal digits over the parts; differs for ("a", "bc") and ("ab", "c")."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_HASH_LENGTH]
+
+
+def fit(name: str, suffix: str = "") -> str:
+    """``name`` + ``suffix`` within :data:`MAX_BYTES`; only the name is cut, never the suffix."""
+    room = MAX_BYTES - len(suffix.encode())
+    encoded = name.encode()
+    if len(encoded) <= room:
+        return name + suffix
+    kept = encoded[: room - _HASH_LENGTH - 1].decode(errors="ignore")
+    return f"{kept}_{short_hash(name)}{suffix}"
+
+
+def group_of(owner: str) -> str:
+    """The NOLOGIN role that carries the rights of an owner's applications; logins are its members."""
+    return fit(owner, GROUP_SUFFIX)
+
+
+def read_only_group_of(owner: str) -> str:
+    """Under Row isolation: the role of logins that are over their storage quota."""
+    return fit(owner, READ_ONLY_SUFFIX)
+
+
+def connect_group_of(database: str) -> str:
+    """The NOLOGIN role that may connect to a shared database."""
+    return fit(database, CONNECT_SUFFIX)
+
+
+def names_for(
+    isolation: Isolation,
+    blueprint: str,
+    tenant_id: str,
+    entry: str,
+    *,
+    namespace: str = "",
+    several: bool = False,
+    disambiguate: bool = False,
+) -> Names:
+    """The names of one tenant database.
+
+    :param blueprint: the Blueprint's name, with or without ``<namespace>/`` before it.
+    :param entry: the name in ``spec.databases``.
+    :param namespace: of the Tenant; the hash of ``disambiguate`` is made of it.
+    :param several: the tenant has several databases of this blueprint: those that are not called like
+        the blueprint get their name appended.
+    :param disambiguate: the plain names belong to another tenant, or to another blueprint's tenants:
+        append a hash of namespace and name.
+    """
+    blueprint = blueprint.rpartition("/")[2]
+    other = entry if entry != blueprint else ""
+    extra = (other,) if several and other else ()
+    # The entry is part of the hash: two databases of one tenant stay two even when both are disambiguated.
+    seed = (namespace, blueprint, tenant_id, other) if disambiguate else ()
+    own = _usable("__".join((blueprint, tenant_id, *extra)), seed)
+    login_a, login_b = (fit(own, suffix) for suffix in _LOGIN_SUFFIXES)
+    if isolation in (Isolation.DATABASE, Isolation.INSTANCE):
+        return Names(own, None, own, login_a, login_b)
+    shared = _usable(blueprint, (namespace, blueprint) if disambiguate else ())
+    if isolation is Isolation.SCHEMA:
+        return Names(shared, _usable("__".join((tenant_id, *extra)), seed), own, login_a, login_b)
+    return Names(shared, shared, shared, login_a, login_b)
+
+
+def _usable(name: str, seed: tuple[str, ...] = ()) -> str:
+    """``name``, with a hash when it is somebody else's, reserved, or of the operator's own form.
+
+    Roles, schemas and databases whose names begin with ``pg_`` belong to PostgreSQL.
+
+    :param seed: what the hash is made of, when the plain name is somebody else's.
+    """
+    if seed:
+        name = f"{name}_{short_hash(*seed)}"
+    if name in _RESERVED or name.endswith(_OWN_SUFFIXES):
+        name = f"{name}_{short_hash(name)}"
+    if name.startswith("pg_"):
+        name = f"t_{name}"
+    return fit(name)

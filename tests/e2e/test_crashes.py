@@ -1,0 +1,218 @@
+"""The operator is killed after every single step of every transition; it must converge, and lose nothing.
+
+The points to crash at are not listed here: a first run of each transition, with ``TENANTRY_CRASH_LOG``,
+tells which ones it passes, and the operator is then killed with SIGKILL at each of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.support import NOTES, Api, blueprint, namespace, refused, run, tenant
+
+SPACE = "crash"
+QUICK = {"TENANTRY_LEASE_DURATION": "1s", "TENANTRY_RETIRE_AFTER": "1s", "TENANTRY_SWEEP_INTERVAL": "3s"}
+ISOLATIONS = ("Database", "Schema", "Row")
+STRANGER = "stranger_of_crash"
+
+
+@pytest.fixture(scope="module")
+def api(private_cluster: Any) -> Iterator[Api]:
+    private_cluster.kill_operator()
+    api = Api(private_cluster)
+    api.apply(namespace(SPACE), *blueprint(SPACE, "notes", NOTES))
+    run(private_cluster.admin_dsn(), f"CREATE DATABASE {STRANGER}", autocommit=True)
+    yield api
+    private_cluster.kill_operator()
+
+
+numbers = itertools.count(1)
+
+
+class Transition:
+    """A transition of one tenant: how it is prepared, begun, and what must hold after it."""
+
+    def __init__(self, api: Api, isolation: str) -> None:
+        self.api = api
+        self.isolation = isolation
+        self.name = f"t{next(numbers)}-{isolation.lower()}"
+        self.uri = ""
+
+    def prepare(self) -> None:
+        """Brings the tenant to where the transition begins, with the operator running."""
+        self.create()
+        self.api.ready(SPACE, self.name)
+        self.uri = self.api.secret(SPACE, self.name, "notes")["uri"]
+        run(self.uri, "INSERT INTO notes (body) VALUES ('kept')")
+
+    def create(self, **spec: Any) -> None:
+        self.api.apply(tenant(SPACE, self.name, "notes", self.isolation, **spec))
+
+    def begin(self) -> None:
+        raise AssertionError("a transition begins somehow")
+
+    def finished(self) -> None:
+        """Waits for the end of the transition and checks it."""
+        raise AssertionError("a transition ends somehow")
+
+    def between(self) -> None:
+        """What must hold at any moment, also while the operator is dead."""
+
+    def rows(self) -> int:
+        uri = self.api.secret(SPACE, self.name, "notes")["uri"]
+        return int(run(uri, "SELECT count(*) FROM notes")[0][0])
+
+
+class Provision(Transition):
+    def prepare(self) -> None:
+        pass
+
+    def begin(self) -> None:
+        self.create()
+
+    def between(self) -> None:
+        secret = self.api.secret(SPACE, self.name, "notes")
+        if secret:
+            assert not refused(secret["uri"]), "the Secret holds a login that does not work"
+
+    def finished(self) -> None:
+        self.api.ready(SPACE, self.name)
+        assert self.rows() == 0
+        run(self.api.secret(SPACE, self.name, "notes")["uri"], "INSERT INTO notes (body) VALUES ('x')")
+
+
+class Suspend(Transition):
+    def begin(self) -> None:
+        self.api.set_state(SPACE, self.name, "Suspended")
+
+    def finished(self) -> None:
+        self.api.ready(SPACE, self.name, "Suspended")
+        assert refused(self.uri)
+        self.api.set_state(SPACE, self.name, "Active")
+        self.api.ready(SPACE, self.name)
+        assert self.rows() == 1
+
+
+class Rotate(Transition):
+    def begin(self) -> None:
+        self.api.annotate(SPACE, self.name, rotate="1")
+
+    def between(self) -> None:
+        uri = self.api.secret(SPACE, self.name, "notes")["uri"]
+        assert not refused(uri), "the Secret holds a login that does not work"
+
+    def finished(self) -> None:
+        def rotated(found: Any) -> bool:
+            return (found["status"].get("handled") or {}).get("rotate") == "1"
+
+        self.api.wait("tenant", self.name, SPACE, rotated)
+        new = self.api.secret(SPACE, self.name, "notes")["uri"]
+        assert new != self.uri
+        assert self.rows() == 1
+        deadline = time.monotonic() + 20
+        while not refused(self.uri):
+            assert time.monotonic() < deadline, "the old login still works"
+            time.sleep(0.3)
+        assert not refused(new)
+
+
+class Delete(Transition):
+    def create(self, **_: Any) -> None:
+        super().create(deletionPolicy="Delete")
+
+    def begin(self) -> None:
+        self.api.delete("tenant", self.name, SPACE)
+
+    def finished(self) -> None:
+        self.api.gone("tenant", self.name, SPACE)
+        assert refused(self.uri)
+        admin = self.api.cluster.admin_dsn()
+        pattern = f"%{self.name}%"
+        left = run(admin, f"SELECT rolname FROM pg_roles WHERE rolname LIKE '{pattern}'")
+        left += run(admin, f"SELECT datname FROM pg_database WHERE datname LIKE '{pattern}'")
+        if self.isolation != "Database":
+            shared = self.api.cluster.admin_dsn("notes")
+            left += run(shared, f"SELECT nspname FROM pg_namespace WHERE nspname LIKE '{pattern}'")
+        assert left == []
+
+
+class Retain(Transition):
+    def begin(self) -> None:
+        self.api.delete("tenant", self.name, SPACE)
+
+    def finished(self) -> None:
+        self.api.gone("tenant", self.name, SPACE)
+        assert refused(self.uri)
+        self.create()
+        self.api.ready(SPACE, self.name)
+        assert self.rows() == 1
+
+
+Make = Callable[[Api, str], Transition]
+
+
+def passed_points(api: Api, make: Make, isolation: str, folder: Path) -> list[str]:
+    """The points that a transition passes, each with its count: ``name:2`` for the second time."""
+    log = folder / "points"
+    api.cluster.start_operator(QUICK)
+    transition = make(api, isolation)
+    transition.prepare()
+    api.cluster.kill_operator()
+    log.write_text("")
+    api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_LOG": str(log)})
+    transition.begin()
+    transition.finished()
+    api.cluster.kill_operator()
+    counts: Counter[str] = Counter()
+    points = []
+    for line in log.read_text().splitlines():
+        who, _, point = line.partition(" ")
+        if who == f"{SPACE}/{transition.name}":
+            counts[point] += 1
+            if counts[point] <= 2:
+                points.append(f"{point}:{counts[point]}")
+    return points
+
+
+CASES = [
+    *itertools.product([Provision, Suspend, Rotate, Delete], ISOLATIONS),
+    (Retain, "Database"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.parametrize(("make", "isolation"), CASES)
+def test_a_crash_after_any_step_is_harmless(api: Api, make: Make, isolation: str, tmp_path: Path) -> None:
+    points = passed_points(api, make, isolation, tmp_path)
+    assert points, "the transition passes no point to crash at"
+    transitions = []
+    api.cluster.start_operator(QUICK)
+    for _ in points:
+        transitions.append(make(api, isolation))
+        transitions[-1].prepare()
+    api.cluster.kill_operator()
+    crashed = 0
+    for point, transition in zip(points, transitions, strict=True):
+        api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_AT": f"{SPACE}/{transition.name}:{point}"})
+        transition.begin()
+        deadline = time.monotonic() + 8
+        while api.cluster.operator_pid() is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        crashed += api.cluster.operator_pid() is None
+        transition.between()
+        api.cluster.kill_operator()
+    # Some points are passed only when an earlier one was; all but a few must have been reached.
+    assert crashed >= max(1, len(points) - 2), f"crashed at {crashed} of {points} only"
+    api.cluster.start_operator(QUICK)
+    for transition in transitions:
+        transition.finished()
+    api.cluster.kill_operator()
+    assert run(api.cluster.admin_dsn(), f"SELECT 1 FROM pg_database WHERE datname = '{STRANGER}'")
