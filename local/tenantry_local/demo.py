@@ -20,7 +20,7 @@ from rich.table import Table
 from tenantry_local.cluster import Cluster
 from tenantry_local.errors import LocalError
 from tenantry_local.paths import CHECKOUT
-from tenantry_local.tenants import TenantView, try_login, try_statement, wait_for_tenants
+from tenantry_local.tenants import TenantView, server_message, try_login, try_statement, wait_for_tenants
 
 NAMESPACE = "shop"
 MANAGER = "tenantry-demo"
@@ -87,12 +87,7 @@ def _show_isolation(cluster: Cluster, console: Console, tenants: list[TenantView
     emails = {tenant.name: f"owner@{tenant.name}.example" for tenant in tenants}
     for tenant in tenants:
         email = emails[tenant.name]
-        with psycopg.connect(uris[tenant.name]) as connection:
-            connection.execute(
-                "INSERT INTO users (email, name, role) VALUES (%s, %s, 'owner') ON CONFLICT DO NOTHING",
-                [email, f"Owner of {tenant.name}"],
-            )
-            found = [str(row[0]) for row in connection.execute("SELECT email FROM users ORDER BY 1")]
+        found = _users(tenant, uris[tenant.name], email)
         if set(emails.values()) & set(found) != {email}:
             raise LocalError(f"{tenant.name} should see its own users only, and sees {', '.join(found)}")
         console.print(f"  {tenant.name:<8} reads its users  [green]{escape(', '.join(found))}[/]")
@@ -103,6 +98,17 @@ def _show_isolation(cluster: Cluster, console: Console, tenants: list[TenantView
         console.print(f"  {attempt.who.name:<8} {escape(attempt.what)}  [red]{escape(attempt.refusal)}[/]")
     if not attempts:
         raise LocalError("the examples hold no two tenants that could reach for each other's data")
+
+
+def _users(tenant: TenantView, uri: str, email: str) -> list[str]:
+    """Adds a user with the tenant's login, and reads all there are."""
+    statement = "INSERT INTO users (email, name, role) VALUES (%s, %s, 'owner') ON CONFLICT DO NOTHING"
+    try:
+        with psycopg.connect(uri) as connection:
+            connection.execute(statement, [email, f"Owner of {tenant.name}"])
+            return [str(row[0]) for row in connection.execute("SELECT email FROM users ORDER BY 1")]
+    except psycopg.Error as error:
+        raise LocalError(f"{tenant.name} cannot use its own database: {server_message(error)}") from error
 
 
 def _attempts(who: TenantView, uri: str, tenants: list[TenantView]) -> list[_Attempt]:

@@ -25,6 +25,8 @@ from tenantry_local.paths import Paths, write_private
 
 LOG_LIMIT = 50 * 2**20
 """Bytes after which a log is put aside at the next start."""
+LINE_LIMIT = 1000
+"""Characters of a log's line that an error message shows."""
 POLL = 0.05
 """Seconds between two looks at a process."""
 
@@ -69,6 +71,8 @@ class Processes:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
+        self._log_starts: dict[str, int] = {}
+        """Where in its log the output of a process begins that was started here."""
 
     def pid(self, name: str) -> int | None:
         """The id of the running process of that name; None when it does not run."""
@@ -96,6 +100,7 @@ class Processes:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         account = pwd.getpwnam(program.user) if program.user else None
         with os.fdopen(descriptor, "ab") as output:
+            self._log_starts[program.name] = log.stat().st_size
             try:
                 process = subprocess.Popen(
                     program.argv,
@@ -170,9 +175,9 @@ class Processes:
         if not log.exists():
             return ""
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 65536))
+            file.seek(max(self._log_starts.get(name, 0), log.stat().st_size - 65536))
             text = file.read().decode(errors="replace").splitlines()[-lines:]
-        return f" The end of {log}:\n" + "\n".join(f"  {line}" for line in text)
+        return f" The end of {log}:\n" + "\n".join(f"  {line[:LINE_LIMIT]}" for line in text)
 
     def _file(self, name: str) -> Path:
         return self._paths.pids / f"{name}.json"

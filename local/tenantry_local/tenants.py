@@ -96,7 +96,7 @@ def try_login(uri: str) -> str | None:
     try:
         psycopg.connect(uri, connect_timeout=10).close()
     except psycopg.OperationalError as error:
-        return _server_message(str(error))
+        return server_message(error)
     return None
 
 
@@ -105,17 +105,15 @@ def try_statement(uri: str, statement: sql.Composed) -> str | None:
     try:
         with psycopg.connect(uri, connect_timeout=10) as connection:
             connection.execute(statement)
-    except psycopg.OperationalError as error:
-        return _server_message(str(error))
     except psycopg.Error as error:
-        return error.diag.message_primary or str(error)
+        return server_message(error)
     return None
 
 
-def _server_message(text: str) -> str:
-    """What comes after FATAL in libpq's message, which also names host and port."""
-    last = text.strip().splitlines()[-1] if text.strip() else ""
-    for line in text.splitlines():
-        if "FATAL:" in line:
-            return line.partition("FATAL:")[2].strip()
-    return last
+def server_message(error: psycopg.Error) -> str:
+    """What the server says, without the host and port that libpq puts before a refused login."""
+    if error.diag.message_primary:
+        return error.diag.message_primary
+    lines = str(error).strip().splitlines() or [""]
+    fatal = [line.partition("FATAL:")[2].strip() for line in lines if "FATAL:" in line]
+    return fatal[0] if fatal else lines[-1]

@@ -95,6 +95,7 @@ async def run(settings: Settings) -> int:
             raise RuntimeError(f"the watches of {', '.join(dead)} are dead")
         return "alive"
 
+    host = f"[{settings.bind_address}]" if ":" in settings.bind_address else settings.bind_address
     start_http_server(settings.metrics_port, settings.bind_address)
     background = [
         operator.run(),
@@ -111,7 +112,7 @@ async def run(settings: Settings) -> int:
             standalone=True,
             clusterwide=not settings.watch_namespaces,
             namespaces=settings.watch_namespaces,
-            liveness_endpoint=f"http://{settings.bind_address}:{settings.liveness_port}/healthz",
+            liveness_endpoint=f"http://{host}:{settings.liveness_port}/healthz",
         )
     )
     done, _ = await asyncio.wait([*tasks, watching], return_when=asyncio.FIRST_COMPLETED)

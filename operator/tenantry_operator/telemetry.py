@@ -23,15 +23,15 @@ api_writes = Counter("tenantry_api_writes", "Writes to the API server.", ["verb"
 database_steps = Counter("tenantry_database_steps", "Steps executed on database servers.", ["step"])
 drift_found = Counter("tenantry_drift_found", "Tenant databases found to differ from what they should be.")
 instance_up = Gauge(
-    "tenantry_instance_up", "Whether a database server was reached by the last sweep.", ["instance"]
+    "tenantry_instance_up", "Whether a database server was reached by the last sweep.", ["database_instance"]
 )
 sweep_seconds = Histogram(
     "tenantry_sweep_seconds",
     "How long observing a server took.",
-    ["instance"],
+    ["database_instance"],
     buckets=(0.01, 0.1, 0.5, 2, 10, 60),
 )
-sweep_age = Gauge("tenantry_sweep_age_seconds", "Seconds since a server was last observed.", ["instance"])
+sweep_age = Gauge("tenantry_sweep_age_seconds", "Seconds since a server was last observed.", ["database_instance"])
 watch_age = Gauge(
     "tenantry_watch_age_seconds", "How long a watch has been behind the API server; 0: it is not.", ["kind"]
 )

@@ -122,9 +122,7 @@ def test_a_killed_process_counts_as_gone_though_nobody_waited_for_it(processes: 
     assert processes.start(program()) != pid
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "started": "", "fingerprint": ""}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "started": "", "fingerprint": ""}'])
 def test_a_damaged_record_is_no_process(processes: Processes, paths: Paths, text: str) -> None:
     (paths.pids / "server.json").write_text(text)
     assert processes.pid("server") is None
@@ -134,6 +132,14 @@ def test_waiting_ends_with_the_log_of_a_process_that_ended(processes: Processes)
     processes.start(program("print('no such port'); raise SystemExit(3)"))
     with pytest.raises(LocalError, match=r"server ended while it was starting[\s\S]*no such port"):
         processes.wait("server", lambda: False, timeout=10)
+
+
+def test_an_error_shows_no_log_of_an_earlier_start(processes: Processes) -> None:
+    for word in ("first", "second"):
+        processes.start(program(f"print('the {word} start')"))
+        with pytest.raises(LocalError, match=f"the {word} start") as caught:
+            processes.wait("server", lambda: False, timeout=10)
+    assert "the first start" not in str(caught.value)
 
 
 def test_waiting_ends_with_the_log_when_time_is_over(processes: Processes, paths: Paths) -> None:
@@ -163,9 +169,7 @@ def test_logs_and_records_are_private(processes: Processes, paths: Paths) -> Non
 def test_the_callers_environment_stays_outside(processes: Processes, paths: Paths, monkeypatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/somebody/elses")
     monkeypatch.setenv("TENANTRY_LOG_LEVEL", "DEBUG")
-    processes.start(
-        program("import os; print(sorted(os.environ)); print('end', flush=True)", env={"OWN": "1"})
-    )
+    processes.start(program("import os; print(sorted(os.environ)); print('end', flush=True)", env={"OWN": "1"}))
     wait_for_line(paths, "end")
     log = paths.log("server").read_text()
     assert "'OWN'" in log

@@ -8,14 +8,14 @@ import pwd
 import re
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from tenantry_local import tenants
 from tenantry_local.__main__ import main
 from tenantry_local.demo import _attempts
 from tenantry_local.errors import LocalError
 from tenantry_local.postgres import _reaches, fsync_setting, system_user
-from tenantry_local.tenants import TenantView, wait_for_tenants
+from tenantry_local.tenants import TenantView, server_message, wait_for_tenants
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -103,7 +103,7 @@ def test_a_servers_refusal_is_told_without_address_and_login() -> None:
         'connection failed: connection to server at "127.0.0.1", port 5432 failed: FATAL:  '
         'role "x" is not permitted to log in'
     )
-    assert tenants._server_message(text) == 'role "x" is not permitted to log in'
+    assert server_message(psycopg.OperationalError(text)) == 'role "x" is not permitted to log in'
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["logs", "nobody"], ["status", "-o", "yaml"]])

@@ -265,16 +265,16 @@ async def observe_server(
     async with connection.cursor(row_factory=class_row(DatabaseRow)) as database_cursor:
         parameters = {"names": None if databases is None else list(databases)}
         database_rows = await (await database_cursor.execute(_DATABASES, parameters)).fetchall()
-    members: dict[str, list[MemberRow]] = {}
-    memberships: dict[str, list[MemberRow]] = {}
+    by_role: dict[str, list[MemberRow]] = {}
+    by_member: dict[str, list[MemberRow]] = {}
     for row in member_rows:
-        members.setdefault(row.role, []).append(row)
-        memberships.setdefault(row.member, []).append(row)
+        by_role.setdefault(row.role, []).append(row)
+        by_member.setdefault(row.member, []).append(row)
     return ServerCatalog(
         facts=facts,
         roles={row.name: row for row in role_rows},
-        members=members,
-        memberships=memberships,
+        members=by_role,
+        memberships=by_member,
         databases={row.name: row for row in database_rows},
     )
 
@@ -298,16 +298,12 @@ async def observe_shared(connection: Connection, *, schemas: Sequence[str] | Non
     parameters = {"names": None if names is None else [*names, "tenantry"]}
     rows = await (await connection.execute(_SCHEMAS, parameters)).fetchall()
     counted = await (await connection.execute(_OBJECTS, {"names": names})).fetchall()
-    owners = None if names is None else [row[1] for row in rows]
-    default_rows = await (await connection.execute(_DEFAULTS, {"owners": owners})).fetchall()
+    defaults = await observe_defaults(connection, None if names is None else [row[1] for row in rows])
     prepared = any(row[0] == "tenantry" for row in rows)
     registered = []
     if prepared:
         cursor = await connection.execute("SELECT login::text, tenant_id FROM tenantry.logins")
         registered = await cursor.fetchall()
-    defaults: dict[str, dict[str, Sequence[str]]] = {}
-    for owner, kind, acl in default_rows:
-        defaults.setdefault(owner, {})[kind] = acl
     objects: dict[str, dict[tuple[str, tuple[str, ...]], int]] = {}
     sizes: dict[str, tuple[int, int]] = {}
     for name, kind, acl, count, size, writes in counted:
@@ -332,3 +328,17 @@ async def observe_shared(connection: Connection, *, schemas: Sequence[str] | Non
         },
         registrations=dict(registered),
     )
+
+
+async def observe_defaults(
+    connection: Connection, owners: Sequence[str] | None
+) -> dict[str, dict[str, Sequence[str]]]:
+    """Default privileges, by who makes an object and its kind.
+
+    :param owners: only these; None: all.
+    """
+    names = None if owners is None else list(owners)
+    found: dict[str, dict[str, Sequence[str]]] = {}
+    for owner, kind, items in await (await connection.execute(_DEFAULTS, {"owners": names})).fetchall():
+        found.setdefault(owner, {})[kind] = items
+    return found

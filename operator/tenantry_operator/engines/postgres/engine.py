@@ -56,7 +56,7 @@ class PostgresEngine:
         self._settings = replace(settings or ConnectionSettings(), concurrency=concurrency)
         self._installation = Installation(installation)
         self._connections = Connections(access, self._settings)
-        self._executor = Executor(self._connections, self._installation)
+        self._executor = Executor(self._connections, self._installation, self.observe_one)
 
     async def observe(self) -> PostgresState:
         """Takes a snapshot of the whole server."""

@@ -1,171 +1,320 @@
-"""Executes steps."""
+"""Executes the steps of plans: what each of them does."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
-import psycopg
 from psycopg import sql
 
-from tenantry_operator.engines.base import Chain, Credentials, Desired, Mark, Migration, Stale
-from tenantry_operator.engines.postgres import migrations, provision, shared
-from tenantry_operator.engines.postgres.catalog import Facts, ServerCatalog, SharedCatalog, observe_server
-from tenantry_operator.engines.postgres.connections import Connection, Connections
-from tenantry_operator.engines.postgres.installation import Installation, render_roles
+from tenantry_operator.engines.base import (
+    Credentials,
+    Desired,
+    Isolation,
+    Migration,
+    Stale,
+)
+from tenantry_operator.engines.postgres import mend, migrations, provision, sessions, shared
+from tenantry_operator.engines.postgres.catalog import observe_server
+from tenantry_operator.engines.postgres.connections import Connections
+from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.plan import PostgresStep
-from tenantry_operator.engines.postgres.statements import Script
-from tenantry_operator.errors import Stalled
+from tenantry_operator.engines.postgres.rows import RowSteps
+from tenantry_operator.engines.postgres.runner import Look, Runner
+from tenantry_operator.engines.postgres.statements import (
+    Script,
+    render_as_admin,
+    render_as_steward,
+    render_password,
+)
+from tenantry_operator.engines.postgres.vacuum import vacuum
+from tenantry_operator.faults import reached
+from tenantry_operator.tenants.naming import group_of
 
 Handler = Callable[[Desired, PostgresStep, Credentials | None], Awaitable[None]]
 
 
-class Executor:
+class Executor(Runner):
     """Executes the steps of tenants of one server."""
 
-    def __init__(self, connections: Connections, installation: Installation) -> None:
-        self._connections = connections
-        self._installation = installation
-        self._facts: Facts | None = None
-        self._server_lock = asyncio.Lock()
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._prepared: set[str] = set()
+    def __init__(self, connections: Connections, installation: Installation, look: Look) -> None:
+        """:param look: observes one tenant database, afresh."""
+        super().__init__(connections, installation, look)
+        rows = RowSteps(self)
         self._handlers: dict[str, Handler] = {
             "prepare-database": self._prepare_database,
             "create-schema": self._create_schema,
+            "create-roles": self._create_roles,
+            "create-database": self._create_database,
+            "open-database": self._open_database,
+            "build-database": self._build_database,
+            "create-row-schema": rows.create_schema,
+            "register-tenant": rows.register,
+            "create-login": self._create_login,
+            "set-password": self._set_password,
+            "enable-login": self._enable_login,
+            "mend-database": self._mend_database,
+            "mend-roles": self._mend_roles,
+            "mend-grants": self._mend_grants,
+            "migrate": self._migrate,
+            "refuse-writes": self._refuse_writes,
+            "allow-writes": self._allow_writes,
+            "vacuum": self._vacuum,
+            "retire-login": self._retire_login,
+            "refuse-logins": self._refuse_logins,
+            "end-sessions": self._end_sessions,
+            "drop-schema": self._drop_schema,
+            "drop-database": self._drop_database,
+            "drop-roles": self._drop_roles,
+            "remove-rows": rows.remove,
         }
-
-    def learn(self, catalog: ServerCatalog, shared_catalogs: Mapping[str, SharedCatalog]) -> None:
-        """Takes in what was observed, and forgets what turned out to be gone."""
-        self._facts = catalog.facts if self._facts is not None else None
-        self._prepared &= {name for name, found in shared_catalogs.items() if found.prepared} | (
-            self._prepared - catalog.databases.keys()
-        )
-
-    def where(self, desired: Desired) -> str:
-        """A tenant's database in words, for messages."""
-        schema = f", schema {desired.names.schema}" if desired.names.schema else ""
-        return f"database {desired.names.database}{schema} on {self._connections.server}"
+        self._row_handlers: dict[str, Handler] = {
+            "create-login": rows.create_login,
+            "mend-grants": rows.mend_grants,
+            "migrate": rows.migrate,
+            "refuse-writes": rows.refuse_writes,
+            "allow-writes": rows.allow_writes,
+        }
 
     async def execute(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         """Executes one step."""
-        await self._server()
-        await self._handlers[step.name](desired, step, credentials)
+        await self.facts()
+        handler = self._handlers[step.name]
+        if desired.isolation is Isolation.ROW:
+            handler = self._row_handlers.get(step.name, handler)
+        await handler(desired, step, credentials)
 
-    async def _server(self) -> Facts:
-        """Sees to it that the installation's own roles are there."""
-        if self._facts is None:
-            async with self._server_lock:
-                if self._facts is None:
-                    self._facts = await self._prepare_server()
-        return self._facts
-
-    async def _prepare_server(self) -> Facts:
-        roles = self._installation.roles
-        async with self._connections.use() as connection:
-            catalog = await observe_server(
-                connection, (self._connections.admin,), roles=roles, members=roles, databases=()
-            )
-            for name in roles:
-                if name in catalog.roles:
-                    mark = Mark.decode(catalog.roles[name].mark)
-                    if mark is None or mark.installation != self._installation.id:
-                        raise Stalled(
-                            "NameTaken",
-                            f"server {self._connections.server} has a role {name} that this installation did "
-                            "not make; it is left alone. Rename it, or choose another installation id",
-                        )
-            missing = frozenset(roles) - catalog.roles.keys()
-            if missing:
-                await self._send(connection, render_roles(self._installation, missing))
-        return catalog.facts
+    def steward(self, desired: Desired) -> str:
+        """Who administers a tenant's logins."""
+        row = desired.isolation is Isolation.ROW
+        return self.installation.steward(desired.names.login_a if row else desired.names.owner)
 
     async def _prepare_database(
         self, desired: Desired, step: PostgresStep, credentials: Credentials | None
     ) -> None:
         name = desired.names.database
-        async with self._locks.setdefault(name, asyncio.Lock()):
-            if name in self._prepared:
+        async with self.lock(name):
+            if self.is_prepared(name):
                 return
-            database = shared.SharedDatabase(self._installation, name, desired.blueprint)
-            async with self._connections.use() as connection:
+            database = shared.SharedDatabase(self.installation, name, desired.blueprint)
+            async with self.connections.use() as connection:
                 catalog = await observe_server(
                     connection, (), roles=[database.connect_group], members=(), databases=[name]
                 )
                 if database.connect_group not in catalog.roles:
-                    await self._send(connection, shared.render_connect_group(database))
+                    await self.send(connection, shared.render_connect_group(database))
+                    reached("connect-group-created")
                 if name not in catalog.databases:
-                    await connection.execute(shared.render_create_database(name, self._installation.keeper))
+                    await connection.execute(shared.render_create_database(name, self.installation.keeper))
+                    reached("shared-database-created")
                 found = catalog.databases.get(name)
                 if found is None or not found.open or found.mark is None:
-                    await self._send(connection, shared.render_open_shared(database))
-            async with self._connections.use(name) as connection:
-                cursor = await connection.execute("SELECT to_regnamespace('tenantry') IS NULL")
+                    await self.send(connection, shared.render_open_shared(database))
+                    reached("shared-database-opened")
+            async with self.connections.use(name) as connection:
+                cursor = await connection.execute("SELECT pg_catalog.to_regnamespace('tenantry') IS NULL")
                 row = await cursor.fetchone()
                 if row is not None and row[0]:
-                    await self._send(connection, shared.render_prepare())
-            self._prepared.add(name)
+                    await self.send(connection, shared.render_close_public().add(shared.render_prepare()))
+            self.set_prepared(name, True)
 
-    async def _create_schema(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
-        facts = await self._server()
-        chain = desired.chain
-        pending: tuple[Migration, ...] = ()
-        if chain is not None:
-            pending = migrations.remaining(chain, (), self.where(desired))
+    async def _create_schema(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        facts = await self.facts()
+        pending = self._all_pending(desired)
 
         def render(located: int | None) -> Script:
             return provision.render_create_schema(
-                self._installation, desired, facts, step.missing, credentials, located=located
+                self.installation, desired, facts, step.missing, credentials, located=located
             )
 
-        await self._migrate(desired.names.database, render, desired, chain, pending)
+        await self.migrate(desired, desired.chain, pending, render)
+
+    def _all_pending(self, desired: Desired) -> tuple[Migration, ...]:
+        return migrations.remaining(desired.chain, (), self.where(desired)) if desired.chain else ()
+
+    async def _create_roles(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        facts = await self.facts()
+        script = provision.render_create_roles(self.installation, desired, facts, step.missing, credentials)
+        async with self.connections.use() as connection:
+            await self.send(connection, script)
+
+    async def _create_database(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        names = desired.names
+        async with self.connections.use() as connection:
+            # Normally the steward has that right already; not after a crash that was mended in between.
+            await self.send(connection, render_as_steward(self.steward(desired), names.owner))
+            await connection.execute(shared.render_create_database(names.database, names.owner))
+
+    async def _open_database(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        script = provision.render_open_database(self.installation, desired, await self.facts())
+        async with self.connections.use() as connection:
+            await self.send(connection, script)
+
+    async def _build_database(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        def render(located: int | None) -> Script:
+            return provision.render_build_database(self.installation, desired, prepared=False, located=located)
+
+        await self.migrate(desired, desired.chain, self._all_pending(desired), render, keep=False)
+
+    async def _create_login(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        if credentials is None:
+            raise ValueError("a login cannot be made without credentials")
+        names, facts = desired.names, await self.facts()
+        script = render_as_steward(self.steward(desired), names.owner)
+        script.add(provision.render_login(desired, facts, credentials))
+        script.add(provision.render_login_memberships(desired, group_of(names.owner), credentials.login))
+        script.add(render_as_admin(names.owner))
+        async with self.connections.use() as connection:
+            await self.send(connection, script)
+
+    async def _set_password(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        if credentials is None:
+            raise ValueError("a password cannot be set without credentials")
+        async with self.connections.use() as connection:
+            await self.send(connection, render_as_steward(self.steward(desired)).add(render_password(credentials)))
+
+    async def _enable_login(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        script = sessions.render_can_login(self.steward(desired), [step.login or ""], allowed=True)
+        async with self.connections.use() as connection:
+            await self.send(connection, script)
+
+    async def _mend_database(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        facts = await self.facts()
+        async with self.lock(desired.names.database), self.connections.use() as connection:
+            catalog = await observe_server(
+                connection, (), roles=(), members=(), databases=[desired.names.database]
+            )
+            database = catalog.databases.get(desired.names.database)
+            if database is None:
+                raise Stale(f"{self.where(desired)} is gone")
+            await self.send(connection, mend.mend_database(self.installation, desired, facts, database))
+
+    async def _mend_roles(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        own = frozenset({*self.installation.roles, self.connections.admin})
+        async with self.connections.use() as connection:
+            script = await mend.mend_roles(connection, self.installation, desired, own)
+            await self.send(connection, script)
+
+    async def _mend_grants(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        await self._grants(desired, None)
+
+    async def _refuse_writes(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        await self._grants(desired, True)
+
+    async def _allow_writes(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        await self._grants(desired, False)
+
+    async def _grants(self, desired: Desired, read_only: bool | None) -> None:
+        names = desired.names
+        async with self.connections.use(names.database, keep=names.schema is not None) as connection:
+            if read_only is None:
+                read_only = await mend.read_only_of(connection, group_of(names.owner))
+            script = await mend.mend_grants(connection, self.installation, desired, read_only=read_only)
+            await self.send(connection, script)
 
     async def _migrate(
-        self,
-        database: str,
-        render: Callable[[int | None], Script],
-        desired: Desired,
-        chain: Chain | None,
-        pending: tuple[Migration, ...],
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
     ) -> None:
-        """Sends a script that runs migrations; finds the line when one fails."""
-        progress = migrations.Progress()
-        try:
-            async with self._connections.use(database) as connection:
-                connection.add_notice_handler(progress.notice)
-                await self._send(connection, render(None))
-                connection.remove_notice_handler(progress.notice)
-                if pending:
-                    # Temporary tables, prepared statements and locks of the session would be the next
-                    # tenant's trouble.
-                    await connection.execute("DISCARD ALL")
-        except psycopg.Error as error:
-            if chain is None or not migrations.is_of_migration(error):
-                raise
-            where = self.where(desired)
-            number = progress.migration or 0
-            text = pending[number].sql
-            if migrations.locate(error, text, progress.statement) is None:
-                error = await self._locate(database, render(number), progress, error)
-            raise migrations.explain(error, chain, pending, progress, where) from None
+        chain = desired.chain
+        if chain is None:
+            return
+        keep = desired.names.schema is not None
+        async with self.connections.use(desired.names.database, keep=keep) as connection:
+            ledger = await migrations.read_ledger(connection, provision.data_schema(desired))
+        pending = migrations.remaining(chain, ledger, self.where(desired))
 
-    async def _locate(
-        self, database: str, script: Script, progress: migrations.Progress, error: psycopg.Error
-    ) -> psycopg.Error:
-        """Runs a failed script again, statement by statement, to see where it fails. Never commits."""
-        try:
-            async with self._connections.use(database, keep=False) as connection:
-                connection.add_notice_handler(progress.notice)
-                await connection.execute(b"BEGIN;\n" + script.body())
-        except psycopg.Error as again:
-            if again.sqlstate == error.sqlstate:
-                return again
-        return error
+        def render(located: int | None) -> Script:
+            return provision.render_migrate(self.installation, desired, chain, pending, located=located)
 
-    async def _send(self, connection: Connection, script: Script) -> None:
-        """Sends a script as one transaction."""
-        if script:
-            await connection.execute(script.transaction())
+        await self.migrate(desired, chain, pending, render, keep=keep)
 
+    async def _vacuum(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+        await vacuum(self.connections, self.steward(desired), desired)
 
-__all__ = ["Executor", "Stale", "sql"]
+    async def _retire_login(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        login, steward = step.login or "", self.steward(desired)
+        heir = desired.login or desired.names.owner
+        async with self.connections.use() as connection:
+            await self.send(connection, sessions.render_can_login(steward, [login], allowed=False))
+            reached("login-refused")
+            await sessions.end_sessions(connection, [login], self.where(desired))
+            reached("login-sessions-ended")
+        async with self.connections.use(
+            desired.names.database, keep=desired.names.schema is not None
+        ) as connection:
+            await self.send(connection, sessions.render_retire(steward, login, heir))
+
+    async def _refuse_logins(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        async with self.connections.use() as connection:
+            found = await sessions.existing(connection, desired.names.logins)
+            script = sessions.render_can_login(self.steward(desired), found, allowed=False)
+            await self.send(connection, script)
+
+    async def _end_sessions(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        async with self.connections.use() as connection:
+            await sessions.end_sessions(connection, desired.names.logins, self.where(desired))
+
+    async def _roles(self, desired: Desired) -> list[str]:
+        names = desired.names
+        return await self.own_roles(desired, (*names.logins, group_of(names.owner), names.owner))
+
+    async def _drop_schema(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        roles = await self._roles(desired)
+        async with self.connections.use(desired.names.database) as connection:
+            await self.send(connection, provision.render_drop_schema(self.installation, desired, roles))
+
+    async def _drop_database(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        await self._roles(desired)
+        names, facts = desired.names, await self.facts()
+        await self.connections.forget(names.database)
+        script = render_as_steward(self.steward(desired)).format(
+            "GRANT {owner} TO {admin} WITH INHERIT TRUE, SET TRUE",
+            owner=sql.Identifier(names.owner),
+            admin=sql.Identifier(facts.admin),
+        )
+        drop = sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(name=sql.Identifier(names.database))
+        async with self.connections.use() as connection:
+            await self.send(connection, script)
+            await connection.execute(drop.as_bytes(None))
+
+    async def _drop_roles(
+        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+    ) -> None:
+        roles = await self._roles(desired)
+        async with self.connections.use() as connection:
+            await self.send(connection, sessions.render_drop_roles(self.steward(desired), roles))

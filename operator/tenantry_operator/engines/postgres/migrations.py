@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, Migration
+from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.lexer import line_of, split
 from tenantry_operator.engines.postgres.sqlstate import describe
 from tenantry_operator.engines.postgres.statements import Rendered, Script
@@ -179,7 +180,12 @@ def render_ledger(schema: str, chain: Chain, migrations: tuple[Migration, ...]) 
     return script
 
 
-READ_LEDGER = "SELECT version, migration, checksum FROM tenantry.ledger WHERE schema = %s ORDER BY position"
+async def read_ledger(connection: Connection, schema: str) -> tuple[Applied, ...]:
+    """What was applied to a schema, in that order."""
+    cursor = await connection.execute(
+        "SELECT version, migration, checksum FROM tenantry.ledger WHERE schema = %s ORDER BY position", (schema,)
+    )
+    return tuple(Applied(*row) for row in await cursor.fetchall())
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from psycopg import sql
@@ -241,3 +242,46 @@ def render_build_database(
     if chain is not None:
         script.add(render_ledger(PUBLIC_SCHEMA, chain, pending))
     return script.add(render_acting_end())
+
+
+def render_drop_schema(installation: Installation, desired: Desired, roles: Sequence[str]) -> Script:
+    """Drops a tenant's schema, its roles, and all they own in the shared database, large objects included.
+
+    :param roles: those of the tenant's roles that exist.
+    """
+    names = desired.names
+    script = Script().format(
+        "DELETE FROM tenantry.ledger WHERE schema = {schema};\n"
+        "DELETE FROM tenantry.logins WHERE login IN ({a}, {b})",
+        schema=sql.Literal(data_schema(desired)),
+        a=sql.Literal(names.login_a),
+        b=sql.Literal(names.login_b),
+    )
+    script.add(render_as_steward(installation.steward(names.owner)))
+    listed = sql.SQL(", ").join([sql.Identifier(role) for role in roles])
+    if roles:
+        # The schema belongs to the owner role and goes with it.
+        script.format(
+            "GRANT {roles} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
+            "DROP OWNED BY {roles} CASCADE;\n"
+            "DROP ROLE {roles}",
+            roles=listed,
+        )
+    return script
+
+
+def render_drop_logins(desired: Desired, steward: str, names: Sequence[str]) -> Script:
+    """Drops a tenant's logins under Row isolation, with what they own: large objects, for one."""
+    script = Script().format(
+        "DELETE FROM tenantry.logins WHERE login IN ({a}, {b})",
+        a=sql.Literal(desired.names.login_a),
+        b=sql.Literal(desired.names.login_b),
+    )
+    if names:
+        script.add(render_as_steward(steward)).format(
+            "GRANT {roles} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
+            "DROP OWNED BY {roles} CASCADE;\n"
+            "DROP ROLE {roles}",
+            roles=sql.SQL(", ").join([sql.Identifier(role) for role in names]),
+        )
+    return script

@@ -19,7 +19,7 @@ from tenantry_operator.engines.base import (
 from tenantry_operator.engines.postgres import expected, logins
 from tenantry_operator.engines.postgres.catalog import DatabaseRow, SchemaRow, ServerCatalog, SharedCatalog
 from tenantry_operator.engines.postgres.installation import Installation
-from tenantry_operator.engines.postgres.view import Finding, View
+from tenantry_operator.engines.postgres.view import Finding, Mend, View
 from tenantry_operator.tenants.naming import connect_group_of, group_of, read_only_group_of
 
 
@@ -247,7 +247,7 @@ class _Look:
                 yield from expected.compare_role(roles[name], login=name in login_names)
         for name in (names.owner, group):
             if name not in roles:
-                yield Finding(f"role {name} is gone", expected.Mend.ROLES)
+                yield Finding(f"role {name} is gone", Mend.ROLES)
         for name in login_names:
             yield from expected.compare_login(desired, roles[name], temp_file_limit=temp_file_limit)
         own = self.snapshot.own_roles
