@@ -12,8 +12,9 @@ COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: help demo up down status logs test test-unit lint format crds bench kind kind-down lock binaries clean distclean
+.PHONY: help demo up down status logs test test-unit lint format crds bench kind kind-test kind-down lock binaries clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,13 +56,16 @@ crds: $(READY) ## generate crds/*.yaml, the chart's CRDs and docs/reference/ fro
 	$(PY) -m tenantry_crds.generate
 
 bench: binaries ## benchmarks against references in the same run; prints a table, writes JSON
-	$(PY) -m benchmarks
+	$(PY) -m benchmarks $(BENCH_ARGS)
 
 kind: $(READY) ## with Docker: a kind cluster with the chart, a shared PostgreSQL and the examples
-	@$(LOCAL) kind up
+	@local/kind/kind.sh up
 
-kind-down: $(READY) ## remove that cluster
-	@$(LOCAL) kind down
+kind-test: $(READY) ## run the end-to-end tests there
+	@local/kind/kind.sh test $(PYTEST_ARGS)
+
+kind-down: ## remove that cluster
+	@local/kind/kind.sh down
 
 binaries: $(READY) ## build the Go programs (control plane, helm) unless they are cached
 	@$(PY) -m tenantry_local.build all >/dev/null

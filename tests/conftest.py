@@ -137,7 +137,7 @@ def running(
 
 def keep_logs(name: str, stopped: Cluster) -> Path:
     """Puts the logs of a cluster where the next test run leaves them, until the same one fails again."""
-    kept = FOLDER / "logs" / name
+    kept = FOLDER / name / "log"
     remove_tree(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
     stopped.paths.logs.rename(kept)

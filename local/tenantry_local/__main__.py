@@ -16,8 +16,6 @@ from tenantry_local import demo
 from tenantry_local.build import BuildError
 from tenantry_local.cluster import PROCESSES, Cluster
 from tenantry_local.errors import LocalError
-from tenantry_local.kind import Kind
-from tenantry_local.paths import Paths
 
 EPILOG = """\
 The cluster lives in .local of the checkout, or in the folder TENANTRY_LOCAL_DIR names.
@@ -77,10 +75,6 @@ def _parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("demo", help="start, apply the examples, and show isolation and suspension")
     show.set_defaults(run=lambda _: demo.run(_cluster()))
-
-    on_kind = commands.add_parser("kind", help="with Docker: a kind cluster with the chart and the examples")
-    on_kind.add_argument("what", choices=["up", "down"])
-    on_kind.set_defaults(run=_kind)
     return parser
 
 
@@ -128,15 +122,6 @@ def _status(options: argparse.Namespace) -> int:
         for name, pid in found.items():
             print(f"{name:<24} {f'running, process {pid}' if pid else 'not running'}")
     return 0 if all(found.values()) else 1
-
-
-def _kind(options: argparse.Namespace) -> int:
-    cluster = Kind(Paths.default())
-    if options.what == "up":
-        cluster.up()
-    else:
-        cluster.down()
-    return 0
 
 
 def _logs(options: argparse.Namespace) -> int:

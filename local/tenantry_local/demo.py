@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -19,7 +20,9 @@ from rich.table import Table
 
 from tenantry_local.cluster import Cluster
 from tenantry_local.errors import LocalError
+from tenantry_local.kubectl import kubectl_binary
 from tenantry_local.paths import CHECKOUT
+from tenantry_local.postgres import binaries
 from tenantry_local.tenants import TenantView, server_message, try_login, try_statement, wait_for_tenants
 
 NAMESPACE = "shop"
@@ -113,15 +116,12 @@ def _users(tenant: TenantView, uri: str, email: str) -> list[str]:
 
 def _attempts(who: TenantView, uri: str, tenants: list[TenantView]) -> list[_Attempt]:
     """What the tenant's login tries on each of the others."""
-    result = []
+    databases = sorted({other.database for other in tenants} - {who.database})
+    result = [
+        _Attempt(who, f"connect to {database}", try_login(_in_database(uri, database))) for database in databases
+    ]
     for other in tenants:
-        if other.name == who.name:
-            continue
-        if other.database != who.database:
-            result.append(
-                _Attempt(who, f"connect to {other.database}", try_login(_in_database(uri, other.database)))
-            )
-        elif other.schema != who.schema:
+        if other.database == who.database and other.schema != who.schema:
             statement = sql.SQL("SELECT * FROM {}.users").format(sql.Identifier(other.schema))
             result.append(_Attempt(who, statement.as_string(), try_statement(uri, statement)))
     return result
@@ -145,9 +145,10 @@ def _show_suspension(cluster: Cluster, console: Console, tenant: TenantView) -> 
 
 def _show_next(cluster: Cluster, console: Console, tenant: TenantView) -> None:
     env = cluster.paths.dev_env
+    programs = f"{Path(kubectl_binary()).parent}:{binaries()}"  # kubectl, psql
     secret = f"kubectl -n {NAMESPACE} get secret {tenant.secret} -o jsonpath='{{.data.uri}}' | base64 -d"
     for line in (
-        f"  set -a; . {env}; set +a; export PATH={CHECKOUT}/.venv/bin:$PATH",
+        f"  set -a; . {env}; set +a; export PATH={programs}:$PATH",
         "  kubectl get tenants -A",
         f"  kubectl -n {NAMESPACE} describe tenant {tenant.name}",
         f'  psql "$({secret})"',

@@ -15,19 +15,19 @@ from tenantry_operator.engines.base import (
     Isolation,
     Mark,
     ServerReport,
+    Stale,
     Step,
     UsageRow,
 )
 from tenantry_operator.engines.postgres import hardening
 from tenantry_operator.engines.postgres.catalog import (
     ServerCatalog,
-    SharedCatalog,
     observe_server,
-    observe_shared,
     observe_sizes,
 )
 from tenantry_operator.engines.postgres.connections import Access, Connections, ConnectionSettings
 from tenantry_operator.engines.postgres.execute import Executor
+from tenantry_operator.engines.postgres.inside import SharedCatalog, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.plan import PostgresStep, plan
 from tenantry_operator.engines.postgres.sqlstate import translate
@@ -148,15 +148,15 @@ class PostgresEngine:
         names = []
         for database in catalog.databases.values():
             mark = Mark.decode(database.mark)
-            if mark is not None and mark.installation == self._installation.id and not mark.tenant:
-                if database.open:
-                    names.append(database.name)
+            ours = mark is not None and mark.installation == self._installation.id and not mark.tenant
+            if ours and database.open:
+                names.append(database.name)
         return names
 
     async def _observe_shared(self, name: str, schemas: Sequence[str] | None) -> SharedCatalog | None:
         try:
             async with self._connections.use(name) as connection:
-                return await observe_shared(connection, schemas=schemas)
+                return await observe_shared(connection, self._installation.id, schemas=schemas)
         except Retryable as error:
             if f'database "{name}" does not exist' in error.message:
                 return None  # dropped since it was listed
@@ -176,8 +176,7 @@ class PostgresEngine:
 
 def _observation_error(error: psycopg.Error, where: str) -> Exception:
     translated = translate(error, where)
-    if isinstance(translated, Exception) and not isinstance(translated, Retryable):
+    if isinstance(translated, Stale):
         # What is gone while it is looked at is looked at again.
-        if error.sqlstate in ("3D000", "3F000", "42P01", "42704"):
-            return Retryable("ServerChanging", f"{where} changes while it is observed: {error.sqlstate}")
+        return Retryable("ServerChanging", str(translated))
     return translated

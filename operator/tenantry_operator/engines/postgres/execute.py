@@ -117,9 +117,7 @@ class Executor(Runner):
                     await self.send(connection, shared.render_close_public().add(shared.render_prepare()))
             self.set_prepared(name, True)
 
-    async def _create_schema(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _create_schema(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         facts = await self.facts()
         pending = self._all_pending(desired)
 
@@ -133,9 +131,7 @@ class Executor(Runner):
     def _all_pending(self, desired: Desired) -> tuple[Migration, ...]:
         return migrations.remaining(desired.chain, (), self.where(desired)) if desired.chain else ()
 
-    async def _create_roles(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _create_roles(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         facts = await self.facts()
         script = provision.render_create_roles(self.installation, desired, facts, step.missing, credentials)
         async with self.connections.use() as connection:
@@ -150,24 +146,18 @@ class Executor(Runner):
             await self.send(connection, render_as_steward(self.steward(desired), names.owner))
             await connection.execute(shared.render_create_database(names.database, names.owner))
 
-    async def _open_database(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _open_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         script = provision.render_open_database(self.installation, desired, await self.facts())
         async with self.connections.use() as connection:
             await self.send(connection, script)
 
-    async def _build_database(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _build_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         def render(located: int | None) -> Script:
             return provision.render_build_database(self.installation, desired, prepared=False, located=located)
 
         await self.migrate(desired, desired.chain, self._all_pending(desired), render, keep=False)
 
-    async def _create_login(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _create_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         if credentials is None:
             raise ValueError("a login cannot be made without credentials")
         names, facts = desired.names, await self.facts()
@@ -178,24 +168,18 @@ class Executor(Runner):
         async with self.connections.use() as connection:
             await self.send(connection, script)
 
-    async def _set_password(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _set_password(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         if credentials is None:
             raise ValueError("a password cannot be set without credentials")
         async with self.connections.use() as connection:
             await self.send(connection, render_as_steward(self.steward(desired)).add(render_password(credentials)))
 
-    async def _enable_login(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _enable_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         script = sessions.render_can_login(self.steward(desired), [step.login or ""], allowed=True)
         async with self.connections.use() as connection:
             await self.send(connection, script)
 
-    async def _mend_database(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _mend_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         facts = await self.facts()
         async with self.lock(desired.names.database), self.connections.use() as connection:
             catalog = await observe_server(
@@ -206,27 +190,19 @@ class Executor(Runner):
                 raise Stale(f"{self.where(desired)} is gone")
             await self.send(connection, mend.mend_database(self.installation, desired, facts, database))
 
-    async def _mend_roles(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _mend_roles(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         own = frozenset({*self.installation.roles, self.connections.admin})
         async with self.connections.use() as connection:
             script = await mend.mend_roles(connection, self.installation, desired, own)
             await self.send(connection, script)
 
-    async def _mend_grants(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _mend_grants(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         await self._grants(desired, None)
 
-    async def _refuse_writes(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _refuse_writes(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         await self._grants(desired, True)
 
-    async def _allow_writes(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _allow_writes(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         await self._grants(desired, False)
 
     async def _grants(self, desired: Desired, read_only: bool | None) -> None:
@@ -237,9 +213,7 @@ class Executor(Runner):
             script = await mend.mend_grants(connection, self.installation, desired, read_only=read_only)
             await self.send(connection, script)
 
-    async def _migrate(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _migrate(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         chain = desired.chain
         if chain is None:
             return
@@ -256,9 +230,7 @@ class Executor(Runner):
     async def _vacuum(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         await vacuum(self.connections, self.steward(desired), desired)
 
-    async def _retire_login(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _retire_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         login, steward = step.login or "", self.steward(desired)
         heir = desired.login or desired.names.owner
         async with self.connections.use() as connection:
@@ -271,17 +243,13 @@ class Executor(Runner):
         ) as connection:
             await self.send(connection, sessions.render_retire(steward, login, heir))
 
-    async def _refuse_logins(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _refuse_logins(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         async with self.connections.use() as connection:
             found = await sessions.existing(connection, desired.names.logins)
             script = sessions.render_can_login(self.steward(desired), found, allowed=False)
             await self.send(connection, script)
 
-    async def _end_sessions(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _end_sessions(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         async with self.connections.use() as connection:
             await sessions.end_sessions(connection, desired.names.logins, self.where(desired))
 
@@ -289,16 +257,12 @@ class Executor(Runner):
         names = desired.names
         return await self.own_roles(desired, (*names.logins, group_of(names.owner), names.owner))
 
-    async def _drop_schema(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _drop_schema(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         roles = await self._roles(desired)
         async with self.connections.use(desired.names.database) as connection:
             await self.send(connection, provision.render_drop_schema(self.installation, desired, roles))
 
-    async def _drop_database(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _drop_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         await self._roles(desired)
         names, facts = desired.names, await self.facts()
         await self.connections.forget(names.database)
@@ -312,9 +276,7 @@ class Executor(Runner):
             await self.send(connection, script)
             await connection.execute(drop.as_bytes(None))
 
-    async def _drop_roles(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def _drop_roles(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         roles = await self._roles(desired)
         async with self.connections.use() as connection:
             await self.send(connection, sessions.render_drop_roles(self.steward(desired), roles))

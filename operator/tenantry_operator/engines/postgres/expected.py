@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tenantry_operator.engines.base import Desired, Isolation
 from tenantry_operator.engines.postgres import acl, logins
-from tenantry_operator.engines.postgres.catalog import DatabaseRow, RoleRow, SchemaRow, ServerCatalog
+from tenantry_operator.engines.postgres.catalog import DatabaseRow, RoleRow, ServerCatalog
+from tenantry_operator.engines.postgres.inside import SchemaRow
 from tenantry_operator.engines.postgres.view import Finding, Mend
 
 RELATION = frozenset("arwdD")

@@ -9,8 +9,8 @@ from typing import LiteralString
 from psycopg import sql
 
 from tenantry_operator.engines.postgres import acl, expected
-from tenantry_operator.engines.postgres.catalog import SchemaRow
 from tenantry_operator.engines.postgres.connections import Connection
+from tenantry_operator.engines.postgres.inside import SchemaRow
 from tenantry_operator.engines.postgres.statements import (
     APP_SEQUENCES,
     APP_TABLES,
@@ -98,9 +98,7 @@ def render_grants(
         if differing:
             what = _listed(on, differing)
             _revoke(script, what, [group])
-            script.format(
-                "GRANT " + words[kind] + " ON {what} TO {group}", what=what, group=sql.Identifier(group)
-            )
+            script.format("GRANT " + words[kind] + " ON {what} TO {group}", what=what, group=sql.Identifier(group))
     _render_defaults(script, schema.defaults, owner, group)
     return script.add(render_default_privileges(owner, group, read_only=read_only))
 

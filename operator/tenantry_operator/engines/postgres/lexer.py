@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_TOKEN = re.compile(
+_LEXEME = re.compile(
     r"""
       (?P<comment>--[^\n]*)
     | (?P<block>/\*)
@@ -41,23 +41,21 @@ def split(text: str) -> tuple[Statement, ...]:
     start: int | None = None
     end = 0
     parentheses = depth = 0
-    words: list[str] = []
-    for kind, token, at in _tokens(text):
-        if kind == "other" and token == ";" and not parentheses and not depth:
+    for kind, lexeme, at in _lexemes(text):
+        if kind == "other" and lexeme == ";" and not parentheses and not depth:
             if start is not None:
                 statements.append(Statement(start, text[start:end]))
-            start, words = None, []
+            start = None
             continue
         if kind == "space":
             continue
         if start is None:
             start = at
-        end = at + len(token)
+        end = at + len(lexeme)
         if kind == "other":
-            parentheses = max(0, parentheses + (token == "(") - (token == ")"))
+            parentheses = max(0, parentheses + (lexeme == "(") - (lexeme == ")"))
         elif kind == "word":
-            words = [*words[-3:], token.lower()] if len(words) > 8 else [*words, token.lower()]
-            depth = _depth(depth, token.lower(), parentheses, text[start:end])
+            depth = _depth(depth, lexeme.lower(), parentheses, text[start:end])
     if start is not None:
         statements.append(Statement(start, text[start:end]))
     return tuple(statements)
@@ -77,11 +75,11 @@ def _depth(depth: int, word: str, parentheses: int, so_far: str) -> int:
     return depth
 
 
-def _tokens(text: str) -> list[tuple[str, str, int]]:
+def _lexemes(text: str) -> list[tuple[str, str, int]]:
     found: list[tuple[str, str, int]] = []
     at = 0
     while at < len(text):
-        match = _TOKEN.match(text, at)
+        match = _LEXEME.match(text, at)
         if match is None:
             break
         kind, end = str(match.lastgroup), match.end()

@@ -15,12 +15,11 @@ from tenantry_operator.engines.postgres.catalog import (
     MemberRow,
     RoleRow,
     ServerCatalog,
-    observe_defaults,
     observe_server,
-    observe_shared,
 )
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.grants import read_owned, render_grants
+from tenantry_operator.engines.postgres.inside import observe_defaults, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.shared import SharedDatabase, render_open_shared
 from tenantry_operator.engines.postgres.statements import (
@@ -30,7 +29,7 @@ from tenantry_operator.engines.postgres.statements import (
     render_create_role,
     render_settings,
 )
-from tenantry_operator.tenants.naming import connect_group_of, group_of
+from tenantry_operator.tenants.naming import connect_group_of, group_of, read_only_group_of
 
 
 async def mend_roles(
@@ -41,9 +40,7 @@ async def mend_roles(
     shared = desired.isolation is Isolation.ROW
     fixed = () if shared else (names.owner, group)
     roles = (*fixed, *names.logins)
-    catalog = await observe_server(
-        connection, sorted(own_roles), roles=roles, members=roles, databases=()
-    )
+    catalog = await observe_server(connection, sorted(own_roles), roles=roles, members=roles, databases=())
     script = render_as_steward(installation.steward(names.login_a if shared else names.owner))
     for name in fixed:
         if name not in catalog.roles:
@@ -54,6 +51,9 @@ async def mend_roles(
     for login in present:
         script.add(_render_login(desired, catalog.roles[login], catalog.facts))
     connect = None if names.schema is None else connect_group_of(names.database)
+    read_only = read_only_group_of(names.owner)
+    if shared and any(row.role == read_only for login in present for row in catalog.memberships.get(login, ())):
+        group = read_only
     wanted = expected.memberships(desired, group, connect, present)
     script.add(_render_memberships(catalog, roles, wanted, own_roles))
     return script
@@ -74,9 +74,7 @@ def _render_login(desired: Desired, role: RoleRow, facts: Facts) -> Script:
             "ALTER ROLE {login} RESET {name}", login=sql.Identifier(role.name), name=sql.Identifier(name)
         )
     return script.add(
-        render_settings(
-            role.name, {name: value for name, value in wanted.items() if found.get(name) != value}
-        )
+        render_settings(role.name, {name: value for name, value in wanted.items() if found.get(name) != value})
     )
 
 
@@ -113,9 +111,7 @@ def _render_memberships(
     return script
 
 
-def mend_database(
-    installation: Installation, desired: Desired, facts: Facts, database: DatabaseRow
-) -> Script:
+def mend_database(installation: Installation, desired: Desired, facts: Facts, database: DatabaseRow) -> Script:
     """The script that puts a database's access list right."""
     names = desired.names
     own = {database.owner, facts.admin}
@@ -147,7 +143,7 @@ async def mend_grants(
     """
     names, group = desired.names, group_of(desired.names.owner)
     schemas = None if names.schema is None else [names.schema]
-    found = await observe_shared(connection, schemas=schemas)
+    found = await observe_shared(connection, installation.id, schemas=schemas)
     defaults = await observe_defaults(connection, [names.owner])
     script = render_as_steward(installation.steward(names.owner), names.owner)
     for schema in found.schemas.values():

@@ -196,9 +196,7 @@ def render_open_database(installation: Installation, desired: Desired, facts: Fa
     names = desired.names
     script = render_as_steward(installation.steward(names.owner), names.owner)
     script.add(render_database_rights(desired, facts), render_mark("DATABASE", names.database, desired.mark))
-    return script.format(
-        "ALTER DATABASE {name} ALLOW_CONNECTIONS true", name=sql.Identifier(names.database)
-    )
+    return script.format("ALTER DATABASE {name} ALLOW_CONNECTIONS true", name=sql.Identifier(names.database))
 
 
 def render_database_rights(desired: Desired, facts: Facts) -> Script:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, Credentials, Desired, Mark, Migration
-from tenantry_operator.engines.postgres import migrations, provision, rowsecurity
+from tenantry_operator.engines.postgres import migrations, provision, rowsecurity, sessions
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.plan import PostgresStep
-from tenantry_operator.engines.postgres.rowsecurity import Relation, Sharing
+from tenantry_operator.engines.postgres.rowcatalog import read_filled, read_relations, read_sequences
+from tenantry_operator.engines.postgres.rowremoval import render_removal
+from tenantry_operator.engines.postgres.rowsecurity import Sharing
 from tenantry_operator.engines.postgres.shared import SharedDatabase
 from tenantry_operator.engines.postgres.sqlstate import describe
 from tenantry_operator.engines.postgres.statements import (
@@ -35,9 +38,7 @@ class RowSteps:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    async def create_schema(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def create_schema(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         """The shared schema with its roles, and the blueprint's tables in it. One transaction."""
         async with self._runner.lock(desired.names.database):
             if await self._has_schema(desired):
@@ -53,20 +54,24 @@ class RowSteps:
             return
         async with runner.lock(desired.names.database):
             async with runner.connections.use(desired.names.database) as connection:
+                if await self._mark(connection, desired) == provision.versioned(self._shared_mark(desired), chain):
+                    return  # another tenant's reconcile was here first
                 ledger = await migrations.read_ledger(connection, desired.names.owner)
             pending = migrations.remaining(chain, ledger, runner.where(desired))
             await self._bring(desired, self._as_owner(desired), ledger, pending)
 
-    async def mend_grants(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def mend_grants(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         """Puts policies and grants of the shared schema right."""
-        async with self._runner.lock(desired.names.database):
-            async with self._runner.connections.use(desired.names.database) as connection:
-                await connection.execute(b"BEGIN;\n" + self._as_owner(desired).body())
-                await self._secure(connection, desired)
-                end = render_as_admin(desired.names.owner)
-                await connection.execute(end.body() + b";\nCOMMIT")
+        database = desired.names.database
+        async with self._runner.lock(database), self._runner.connections.use(database) as connection:
+            owner = desired.names.owner
+            roles = (owner, group_of(owner), read_only_group_of(owner))
+            missing = set(roles) - set(await sessions.existing(connection, roles))
+            script = self._render_roles(desired, missing) if missing else Script()
+            await connection.execute(b"BEGIN;\n" + script.add(self._as_owner(desired)).body())
+            await self._secure(connection, desired)
+            end = render_as_admin(desired.names.owner)
+            await connection.execute(end.body() + b";\nCOMMIT")
 
     async def register(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         """Makes the tenant one of the shared schema's, with its login. One transaction."""
@@ -86,9 +91,7 @@ class RowSteps:
             script = provision.render_registration(desired).add(script)
             await connection.execute(script.body() + b";\nCOMMIT")
 
-    async def create_login(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def create_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         """Another login for a tenant."""
         if credentials is None:
             raise ValueError("a login cannot be made without credentials")
@@ -98,15 +101,11 @@ class RowSteps:
         async with self._runner.connections.use() as connection:
             await self._runner.send(connection, script)
 
-    async def refuse_writes(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def refuse_writes(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         """The tenant's logins change from the group that writes to the one that does not."""
         await self._regroup(desired, read_only=True)
 
-    async def allow_writes(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
-    ) -> None:
+    async def allow_writes(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         """And back."""
         await self._regroup(desired, read_only=False)
 
@@ -120,8 +119,8 @@ class RowSteps:
         async with runner.connections.use(names.database) as connection:
             script = provision.render_acting(desired)
             if await self._has_schema(desired):
-                relations = await rowsecurity.read_relations(connection, names.owner, desired.row_column)
-                removal = Migration("", "remove-rows", _render_removal(desired, relations))
+                relations = await read_relations(connection, names.owner)
+                removal = Migration("", "remove-rows", render_removal(desired, relations))
                 script.add(self._as_owner(desired))
                 script.add(migrations.render_run(names.owner, names.owner, (removal,)))
                 script.add(render_as_admin(names.owner))
@@ -149,9 +148,9 @@ class RowSteps:
         owner = desired.names.owner
         return render_as_steward(self._runner.installation.steward(owner), owner)
 
-    def _render_schema(self, desired: Desired, missing: frozenset[str]) -> Script:
+    def _render_roles(self, desired: Desired, missing: Collection[str]) -> Script:
         names, installation = desired.names, self._runner.installation
-        mark = SharedDatabase(installation, names.database, desired.blueprint).mark
+        mark = self._shared_mark(desired)
         group, read_only = group_of(names.owner), read_only_group_of(names.owner)
         script = render_as_steward(installation.steward(names.owner))
         for role in (names.owner, group, read_only):
@@ -167,15 +166,23 @@ class RowSteps:
         script.format(
             # Stewards add each their tenants' logins to the groups: through the keeper.
             "GRANT {group}, {read_only} TO {keeper} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;\n"
-            "GRANT {connect} TO {owner}, {group}, {read_only} WITH INHERIT TRUE, SET FALSE;\n"
-            "GRANT {owner} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
-            "CREATE SCHEMA {owner} AUTHORIZATION {owner};\n"
-            "GRANT USAGE ON SCHEMA {owner} TO {group}, {read_only};\n"
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE EXECUTE ON ROUTINES FROM PUBLIC;\n"
-            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON ROUTINES TO {group}, {read_only}",
+            "GRANT {connect} TO {owner}, {group}, {read_only} WITH INHERIT TRUE, SET FALSE",
             **values,
         )
         return script
+
+    def _render_schema(self, desired: Desired, missing: Collection[str]) -> Script:
+        names = desired.names
+        script = self._render_roles(desired, missing)
+        return script.format(
+            "GRANT {owner} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
+            "CREATE SCHEMA {owner} AUTHORIZATION {owner};\n"
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE EXECUTE ON ROUTINES FROM PUBLIC;\n"
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON ROUTINES TO {group}, {read_only}",
+            owner=sql.Identifier(names.owner),
+            group=sql.Identifier(group_of(names.owner)),
+            read_only=sql.Identifier(read_only_group_of(names.owner)),
+        )
 
     async def _bring(
         self,
@@ -207,9 +214,8 @@ class RowSteps:
             raise await runner.explain(desired, chain, pending, progress, error, render) from None
 
     def _render_end(self, desired: Desired, chain: Chain | None, pending: tuple[Migration, ...]) -> Script:
-        names, installation = desired.names, self._runner.installation
-        mark = SharedDatabase(installation, names.database, desired.blueprint).mark
-        mark = provision.versioned(mark, chain)
+        names = desired.names
+        mark = provision.versioned(self._shared_mark(desired), chain)
         script = Script().add(render_mark("SCHEMA", names.owner, mark), render_mark("ROLE", names.owner, mark))
         script.add(render_as_admin(names.owner))
         if chain is not None:
@@ -222,8 +228,10 @@ class RowSteps:
         :raises Stalled: UnsafeObjects, UnsafeKeys.
         """
         runner, column = self._runner, desired.row_column
-        relations = await rowsecurity.read_relations(connection, desired.names.owner, column)
-        objects = rowsecurity.unsafe_objects(relations, column)
+        schema = desired.names.owner
+        relations = await read_relations(connection, schema)
+        filled = await read_filled(connection, schema, relations, column)
+        objects = rowsecurity.unsafe_objects(relations, column, filled)
         if objects:
             raise Stalled("UnsafeObjects", f"{runner.where(desired)}: {'; '.join(objects)}")
         keys = rowsecurity.unsafe_keys(relations, column)
@@ -233,24 +241,17 @@ class RowSteps:
                 f"{runner.where(desired)}: tenants could collide or probe each other by {'; '.join(keys)}. "
                 "Or set row.unsafeKeys: Allow in the blueprint",
             )
-        sharing = Sharing(
-            schema=desired.names.owner,
-            tenant_column=column,
-            owner=desired.names.owner,
-            admin=runner.connections.admin,
-            group=group_of(desired.names.owner),
-            read_only_group=read_only_group_of(desired.names.owner),
-            allow_unsafe_keys=desired.allow_unsafe_keys,
-        )
-        parameters = {"schema": sql.Identifier(sharing.schema).as_string(None)}
-        rows = await (await connection.execute(rowsecurity.SEQUENCES, parameters)).fetchall()
+        sharing = Sharing.of(desired.names.owner, column, runner.connections.admin, desired.allow_unsafe_keys)
+        sequences = await read_sequences(connection, sharing.schema)
         script = Script().format(
-            "GRANT USAGE ON SCHEMA {schema} TO {admin}",
+            "GRANT USAGE ON SCHEMA {schema} TO {admin}, {group}, {read_only}",
             schema=sql.Identifier(sharing.schema),
             admin=sql.Identifier(sharing.admin),
+            group=sql.Identifier(sharing.group),
+            read_only=sql.Identifier(sharing.read_only_group),
         )
         script.add(rowsecurity.render_secure(sharing, relations))
-        script.add(rowsecurity.render_sequence_grants(sharing, [name for (name,) in rows]))
+        script.add(rowsecurity.render_sequence_grants(sharing, sequences))
         await connection.execute(script.body())
 
     async def _regroup(self, desired: Desired, *, read_only: bool) -> None:
@@ -264,6 +265,18 @@ class RowSteps:
             script.format("REVOKE {old} FROM {login}", old=sql.Identifier(old), login=sql.Identifier(login))
         async with self._runner.connections.use() as connection:
             await self._runner.send(connection, script)
+
+    def _shared_mark(self, desired: Desired) -> Mark:
+        return SharedDatabase(self._runner.installation, desired.names.database, desired.blueprint).mark
+
+    async def _mark(self, connection: Connection, desired: Desired) -> Mark | None:
+        cursor = await connection.execute(
+            "SELECT pg_catalog.obj_description(n.oid, 'pg_namespace') FROM pg_catalog.pg_namespace n "
+            "WHERE n.nspname = %s",
+            (desired.names.owner,),
+        )
+        row = await cursor.fetchone()
+        return Mark.decode(row[0]) if row is not None else None
 
     async def _has_schema(self, desired: Desired) -> bool:
         async with self._runner.connections.use(desired.names.database) as connection:
@@ -295,45 +308,3 @@ class RowSteps:
                 f"{self._runner.where(desired)}: tenant id {desired.tenant_id} is in use there by {whose}: "
                 "under Row isolation the id is what tells the rows apart",
             )
-
-
-def _render_removal(desired: Desired, relations: tuple[Relation, ...]) -> str:
-    """Deletes a tenant's rows: from all tables in one statement, so that no order of the foreign keys matters.
-
-    Repeated, as a trigger of the blueprint may write while rows are deleted.
-    """
-    tables = [
-        relation
-        for relation in relations
-        if relation.is_table and not relation.partition and relation.column(desired.row_column) is not None
-    ]
-    if not tables:
-        return "SELECT"
-    deletes = sql.SQL(", ").join(
-        [
-            sql.SQL("{name} AS (DELETE FROM {table} WHERE {column} = {tenant} RETURNING 1)").format(
-                name=sql.Identifier(f"deleted_{number}"),
-                table=sql.Identifier(desired.names.owner, relation.name),
-                column=sql.Identifier(desired.row_column),
-                tenant=sql.Literal(desired.tenant_id),
-            )
-            for number, relation in enumerate(tables)
-        ]
-    )
-    counts = sql.SQL(" + ").join(
-        [
-            sql.SQL("(SELECT count(*) FROM {})").format(sql.Identifier(f"deleted_{number}"))
-            for number in range(len(tables))
-        ]
-    )
-    body = sql.SQL(
-        "DECLARE rows_left bigint;\n"
-        "BEGIN\n"
-        "  FOR attempt IN 1..5 LOOP\n"
-        "    WITH {deletes} SELECT {counts} INTO rows_left;\n"
-        "    EXIT WHEN rows_left = 0;\n"
-        "  END LOOP;\n"
-        "  IF rows_left > 0 THEN RAISE EXCEPTION 'triggers write rows anew while they are deleted'; END IF;\n"
-        "END"
-    ).format(deletes=deletes, counts=counts)
-    return sql.SQL("DO {}").format(sql.Literal(body.as_string(None))).as_string(None)

@@ -1,4 +1,4 @@
-"""Row isolation: what makes shared tables safe to share, and what stands against it. Pure, but for reading.
+"""Row isolation: what makes shared tables safe to share, and what stands against it. Pure.
 
 Every table gets the tenant column, two restrictive policies and one permissive. Restrictive policies hold
 whatever other policies a blueprint brings: one for the logins, by the session's login alone; one for the
@@ -8,72 +8,33 @@ administrator through while migrations run. Source: PostgreSQL documentation, "R
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 
 from psycopg import sql
 
-from tenantry_operator.engines.postgres.connections import Connection
+from tenantry_operator.engines.postgres import acl
+from tenantry_operator.engines.postgres.rowcatalog import (
+    ACCESS_POLICY,
+    ADMIN_POLICY,
+    OWN_POLICIES,
+    OWNER_POLICY,
+    TENANT_POLICY,
+    Key,
+    Policy,
+    Relation,
+)
 from tenantry_operator.engines.postgres.statements import Rendered, Script
-
-TENANT_POLICY = "tenantry_tenant"
-OWNER_POLICY = "tenantry_owner"
-ACCESS_POLICY = "tenantry_access"
-ADMIN_POLICY = "tenantry_admin"
-OWN_POLICIES = frozenset({TENANT_POLICY, OWNER_POLICY, ACCESS_POLICY, ADMIN_POLICY})
+from tenantry_operator.tenants.naming import group_of, read_only_group_of
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A unique or exclusion key, or a foreign key."""
+def unsafe_objects(relations: Sequence[Relation], tenant_column: str, filled: Collection[str] = ()) -> list[str]:
+    """What row security cannot protect at all, in words. Nothing overrides it.
 
-    name: str
-    columns: tuple[str, ...]
-    """Expressions are ""."""
-    target: str | None = None
-    """Of a foreign key: the table it points at."""
-    target_columns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a shared table."""
-
-    name: str
-    type: str
-    required: bool
-    """NOT NULL."""
-    default: bool
-    generated: str
-    """How values come about: "identity", "serial", "uuid", "stored" (computed), or "" by the application."""
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """A relation of the shared schema."""
-
-    name: str
-    kind: str
-    """As in pg_class.relkind."""
-    partition: bool
-    columns: tuple[Column, ...]
-    uniques: tuple[Key, ...]
-    references: tuple[Key, ...]
-    policies: tuple[str, ...]
-    empty: bool = True
-
-    @property
-    def is_table(self) -> bool:
-        """Whether rows are stored in it, or in its partitions."""
-        return self.kind in ("r", "p")
-
-    def column(self, name: str) -> Column | None:
-        """A column by its name."""
-        return next((column for column in self.columns if column.name == name), None)
-
-
-def unsafe_objects(relations: Sequence[Relation], tenant_column: str) -> list[str]:
-    """What row security cannot protect at all, in words. Nothing overrides it."""
+    :param filled: tables that lack the tenant column and have rows.
+    """
     found = []
     for relation in relations:
         column = relation.column(tenant_column)
@@ -86,7 +47,7 @@ def unsafe_objects(relations: Sequence[Relation], tenant_column: str) -> list[st
                 f"table {relation.name}: column {tenant_column} is of type {column.type}: make it "
                 f"{tenant_column} text NOT NULL DEFAULT tenantry.tenant_id()"
             )
-        elif relation.is_table and column is None and not relation.empty:
+        elif relation.name in filled:
             found.append(
                 f"table {relation.name} has rows that belong to no tenant: insert none in migrations, or "
                 f"declare {tenant_column} and say whose they are"
@@ -158,12 +119,16 @@ class Sharing:
     read_only_group: str
     allow_unsafe_keys: bool = False
 
+    @classmethod
+    def of(cls, schema: str, tenant_column: str, admin: str, allow_unsafe_keys: bool) -> Sharing:
+        """Of a blueprint's shared schema, which is called like its owner."""
+        groups = group_of(schema), read_only_group_of(schema)
+        return cls(schema, tenant_column, schema, admin, *groups, allow_unsafe_keys)
+
 
 def render_secure(sharing: Sharing, relations: Iterable[Relation]) -> Script:
-    """Makes the relations of a shared schema safe to share. For a steward with the owner's rights.
-
-    May be repeated; what is right already is not changed.
-    """
+    """Makes the relations of a shared schema safe to share. For a steward with the owner's rights. May be
+    repeated."""
     script = Script()
     for relation in relations:
         if relation.is_table:
@@ -211,42 +176,89 @@ def _render_column(sharing: Sharing, relation: Relation) -> Script:
     return script
 
 
+def expected_policies(sharing: Sharing, relation: Relation) -> dict[str, Policy]:
+    """Our policies of a table, as the server shows them."""
+    column = relation.column(sharing.tenant_column)
+    name = _shown(sharing.tenant_column)
+    value = f"({name})::text" if column is not None and column.type == "character varying" else name
+    mine = f"({value} = ( SELECT tenantry.tenant_id() AS tenant_id))"
+    migrating = (
+        f'((( SELECT SESSION_USER AS "session_user") = {sql.Literal(sharing.admin).as_string(None)}::name) '
+        "AND (( SELECT tenantry.tenant_id() AS tenant_id) IS NULL))"
+    )
+    groups = tuple(sorted((sharing.group, sharing.read_only_group)))
+    # Permissive policies of the blueprint's own decide what a tenant sees of its own rows.
+    access = () if relation.policies.keys() - OWN_POLICIES else groups
+    return {
+        TENANT_POLICY: Policy(False, "*", groups, mine, None),
+        OWNER_POLICY: Policy(False, "*", (sharing.owner,), f"({mine} OR {migrating})", None),
+        ADMIN_POLICY: Policy(True, "r", (sharing.admin,), "true", None),
+        ACCESS_POLICY: Policy(True, "*", tuple(sorted((sharing.owner, *access))), "true", None),
+    }
+
+
+def _shown(name: str) -> str:
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else sql.Identifier(name).as_string(None)
+
+
+def differences(sharing: Sharing, relations: Iterable[Relation]) -> list[str]:
+    """What of policies and grants differs from how the operator leaves them, in words."""
+    found = []
+    for relation in relations:
+        where = f"{relation.name} of schema {sharing.schema}"
+        if relation.is_table:
+            if not relation.forced:
+                found.append(f"table {where}: row security is not enabled and forced")
+            for name, policy in expected_policies(sharing, relation).items():
+                if relation.policies.get(name) != policy:
+                    found.append(f"table {where}: policy {name} is missing or was changed")
+        if relation.kind not in ("r", "p", "v"):
+            continue
+        rights = acl.rights(relation.acl)
+        known = {sharing.owner, sharing.group, sharing.read_only_group, sharing.admin}
+        for grantee in rights.keys() - known:
+            found.append(f"{where}: {grantee or 'PUBLIC'} has rights on it")
+        wanted = frozenset() if relation.partition else frozenset("rd")
+        for group in (sharing.group, sharing.read_only_group):
+            has = rights.get(group, frozenset())
+            if not wanted <= has or not has <= frozenset("arwd") or (relation.partition and has):
+                found.append(f"{where}: the rights of {group} were changed")
+    return found
+
+
 def _render_policies(sharing: Sharing, relation: Relation) -> Script:
+    """Changing policies locks the table against everybody: nothing is done when they are right."""
     name = _name(sharing, relation)
     script = Script()
-    for policy in sorted(OWN_POLICIES & set(relation.policies)):
-        script.format("DROP POLICY {policy} ON {name}", policy=sql.Identifier(policy), name=name)
-    script.format(
-        # The sub-selects are evaluated once per query, not once per row.
-        "ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;\n"
-        "CREATE POLICY {tenant} ON {name} AS RESTRICTIVE TO {group}, {read_only}\n"
-        "  USING ({column} = (SELECT tenantry.tenant_id()));\n"
-        "CREATE POLICY {owner_policy} ON {name} AS RESTRICTIVE TO {owner}\n"
-        "  USING ({column} = (SELECT tenantry.tenant_id()) OR (SELECT session_user) = {admin_name});\n"
-        "CREATE POLICY {admin_policy} ON {name} FOR SELECT TO {admin} USING (true)",
-        name=name,
-        column=sql.Identifier(sharing.tenant_column),
-        tenant=sql.Identifier(TENANT_POLICY),
-        owner_policy=sql.Identifier(OWNER_POLICY),
-        admin_policy=sql.Identifier(ADMIN_POLICY),
-        group=sql.Identifier(sharing.group),
-        read_only=sql.Identifier(sharing.read_only_group),
-        owner=sql.Identifier(sharing.owner),
-        admin=sql.Identifier(sharing.admin),
-        admin_name=sql.Literal(sharing.admin),
-    )
-    # Permissive policies of the blueprint's own decide what a tenant sees of its own rows.
-    roles = [sharing.owner] if set(relation.policies) - OWN_POLICIES else [
-        sharing.owner,
-        sharing.group,
-        sharing.read_only_group,
-    ]
-    return script.format(
-        "CREATE POLICY {access} ON {name} TO {roles} USING (true)",
-        access=sql.Identifier(ACCESS_POLICY),
-        name=name,
-        roles=sql.SQL(", ").join([sql.Identifier(role) for role in roles]),
-    )
+    if not relation.forced:
+        script.format("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", name=name)
+    using: dict[str, LiteralString] = {
+        TENANT_POLICY: "{column} = (SELECT tenantry.tenant_id())",
+        OWNER_POLICY: (
+            "{column} = (SELECT tenantry.tenant_id()) "
+            "OR ((SELECT session_user) = {admin} AND (SELECT tenantry.tenant_id()) IS NULL)"
+        ),
+        ADMIN_POLICY: "true",
+        ACCESS_POLICY: "true",
+    }
+    for policy, wanted in expected_policies(sharing, relation).items():
+        if relation.policies.get(policy) == wanted:
+            continue
+        if policy in relation.policies:
+            script.format("DROP POLICY {policy} ON {name}", policy=sql.Identifier(policy), name=name)
+        script.format(
+            # The sub-selects are evaluated once per query, not once per row.
+            "CREATE POLICY {policy} ON {name} AS {kind} FOR {command} TO {roles} USING ({using})",
+            policy=sql.Identifier(policy),
+            name=name,
+            kind=sql.SQL("PERMISSIVE" if wanted.permissive else "RESTRICTIVE"),
+            command=sql.SQL("SELECT" if wanted.command == "r" else "ALL"),
+            roles=sql.SQL(", ").join([sql.Identifier(role) for role in wanted.roles]),
+            using=sql.SQL(using[policy]).format(
+                column=sql.Identifier(sharing.tenant_column), admin=sql.Literal(sharing.admin)
+            ),
+        )
+    return script
 
 
 def _render_revoke(sharing: Sharing, name: sql.Identifier) -> Script:
@@ -282,92 +294,6 @@ def _render_table_grants(sharing: Sharing, relation: Relation) -> Script:
         name=name,
         group=group,
     )
-
-
-_RELATIONS = """
-SELECT c.relname::text, c.relkind::text, c.relispartition,
-  coalesce((
-    SELECT jsonb_agg(jsonb_build_array(
-        a.attname, pg_catalog.format_type(a.atttypid, NULL), a.attnotnull, d.adbin IS NOT NULL,
-        CASE
-          WHEN a.attidentity <> '' THEN 'identity'
-          WHEN a.attgenerated <> '' THEN 'stored'
-          WHEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%' THEN 'serial'
-          WHEN a.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype
-            AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '(gen_random_uuid|uuidv4|uuidv7|uuid_generate_v[14])'
-          THEN 'uuid'
-          ELSE '' END) ORDER BY a.attnum)
-    FROM pg_catalog.pg_attribute a
-    LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'),
-  coalesce((
-    SELECT jsonb_agg(jsonb_build_array(i.indexrelid::pg_catalog.regclass::text, (
-        SELECT jsonb_agg(coalesce(a.attname, '') ORDER BY k.n)
-        FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
-        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
-        WHERE k.n <= i.indnkeyatts)) ORDER BY i.indexrelid)
-    FROM pg_catalog.pg_index i
-    WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion)), '[]'),
-  coalesce((
-    SELECT jsonb_agg(jsonb_build_array(
-        f.conname, (
-        SELECT jsonb_agg(a.attname ORDER BY k.n) FROM unnest(f.conkey) WITH ORDINALITY AS k (attnum, n)
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.attnum),
-        (SELECT t.relname FROM pg_catalog.pg_class t WHERE t.oid = f.confrelid), (
-        SELECT jsonb_agg(a.attname ORDER BY k.n) FROM unnest(f.confkey) WITH ORDINALITY AS k (attnum, n)
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = f.confrelid AND a.attnum = k.attnum)) ORDER BY f.oid)
-    FROM pg_catalog.pg_constraint f
-    WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0), '[]'),
-  coalesce((SELECT array_agg(p.polname::text) FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid), '{}')
-FROM pg_catalog.pg_class c
-WHERE c.relnamespace = %(schema)s::pg_catalog.regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-ORDER BY c.oid
-"""
-
-
-async def read_relations(connection: Connection, schema: str, tenant_column: str) -> tuple[Relation, ...]:
-    """The relations of a shared schema. With the owner's rights, before row security holds for new tables."""
-    parameters = {"schema": sql.Identifier(schema).as_string(None)}
-    rows = await (await connection.execute(_RELATIONS, parameters)).fetchall()
-    relations = []
-    for name, kind, partition, columns, uniques, references, policies in rows:
-        relations.append(
-            Relation(
-                name=name,
-                kind=kind,
-                partition=partition,
-                columns=tuple(Column(*column) for column in columns),
-                uniques=tuple(Key(key, tuple(names)) for key, names in uniques),
-                references=tuple(
-                    Key(key, tuple(here), target, tuple(there)) for key, here, target, there in references
-                ),
-                policies=tuple(policies),
-                empty=await _is_empty(connection, schema, name, kind, columns, tenant_column),
-            )
-        )
-    return tuple(relations)
-
-
-async def _is_empty(
-    connection: Connection, schema: str, name: str, kind: str, columns: Sequence[Sequence[object]], wanted: str
-) -> bool:
-    """Only asked of tables that lack the tenant column: for the others it does not matter."""
-    if kind not in ("r", "p") or any(column[0] == wanted for column in columns):
-        return True
-    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(sql.Identifier(schema, name))
-    row = await (await connection.execute(query)).fetchone()
-    return bool(row and row[0])
-
-
-SEQUENCES = """
-SELECT c.oid::pg_catalog.regclass::text
-FROM pg_catalog.pg_class c
-WHERE c.relnamespace = %(schema)s::pg_catalog.regnamespace AND c.relkind = 'S'
-  AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_depend d
-    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'i')
-"""
-"""Sequences that no identity column owns."""
 
 
 def render_sequence_grants(sharing: Sharing, names: Sequence[str]) -> Script:

@@ -11,12 +11,12 @@ from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, DatabaseState, Desired, Mark, Migration, Ownership, Stale
 from tenantry_operator.engines.postgres import migrations, sessions
-from tenantry_operator.engines.postgres.catalog import Facts, ServerCatalog, SharedCatalog, observe_server
+from tenantry_operator.engines.postgres.catalog import Facts, ServerCatalog, observe_server
 from tenantry_operator.engines.postgres.connections import Connection, Connections
+from tenantry_operator.engines.postgres.inside import SharedCatalog
 from tenantry_operator.engines.postgres.installation import Installation, render_roles
 from tenantry_operator.engines.postgres.statements import Script
 from tenantry_operator.errors import ReconcileError, Stalled
-
 
 Look = Callable[[Desired], Awaitable[DatabaseState]]
 

