@@ -89,10 +89,10 @@ DAMAGES = (
     Damage("rights on a table revoked, Schema", "Schema", _revoke, _group_of_table),
     Damage("rights on a table revoked, Database", "Database", _revoke, _group_of_table),
     Damage(
-        "login altered: NOLOGIN CREATEDB",
+        "login altered",
         "Schema",
-        _role("ALTER ROLE {login} NOLOGIN CREATEDB"),
-        _login_query("rolcanlogin AND NOT rolcreatedb"),
+        _role("ALTER ROLE {login} NOLOGIN CONNECTION LIMIT 3"),
+        _login_query("rolcanlogin AND rolconnlimit = -1"),
     ),
     Damage("login dropped", "Schema", _role("DROP ROLE {login}"), _login_query("rolcanlogin")),
     Damage("CONNECT granted to PUBLIC, Database", "Database", _public, _not_public),

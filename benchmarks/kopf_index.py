@@ -29,18 +29,14 @@ async def run(count: int, *, secrets: bool) -> dict[str, Any]:
     seen: dict[str, Any] = {}
 
     @kopf.index(GROUP, VERSION, "tenants", registry=registry)
-    async def bodies(
-        namespace: str | None, name: str, body: kopf.Body, **_: Any
-    ) -> dict[tuple[str, str], dict[str, Any]]:
+    async def bodies(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[Any, Any]:
         seen[f"t/{namespace}/{name}"] = None
         return {(namespace, name): dict(body)}
 
     if secrets:
 
         @kopf.index("", "v1", "secrets", registry=registry, labels={"app.kubernetes.io/managed-by": "tenantry"})
-        async def bindings(
-            namespace: str | None, name: str, body: kopf.Body, **_: Any
-        ) -> dict[tuple[str, str], dict[str, Any]]:
+        async def bindings(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[Any, Any]:
             seen[f"s/{namespace}/{name}"] = None
             return {(namespace, name): dict(body)}
 

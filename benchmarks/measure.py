@@ -26,7 +26,7 @@ _PROC = Path("/proc")
 WRITES = ("APPLY", "DELETE", "DELETECOLLECTION", "PATCH", "POST", "PUT")
 
 BENCHMARK = "benchmark"
-PSQL = "psql"
+COMMANDS = "psql, kubectl"
 OTHERS = "others"
 
 
@@ -60,11 +60,11 @@ def _machine_seconds() -> float:
 
 
 def cpu_seconds(cluster: Cluster) -> dict[str, float]:
-    """Processor time used so far, by process of the cluster; psql's, this program's, and the machine's."""
+    """Processor time used so far, by process of the cluster; that of commands, of this program, and the machine's."""
     trees = _tree_seconds()
     found = {name: trees.get(pid, 0.0) for name, pid in cluster.status().items() if pid is not None}
     waited = resource.getrusage(resource.RUSAGE_CHILDREN)
-    found[PSQL] = waited.ru_utime + waited.ru_stime
+    found[COMMANDS] = waited.ru_utime + waited.ru_stime
     found[BENCHMARK] = time.process_time()
     found["machine"] = _machine_seconds()
     return found
@@ -90,7 +90,7 @@ class Phase:
 
 
 def _order(values: dict[str, float]) -> list[str]:
-    names = [*PROCESSES, PSQL, BENCHMARK, OTHERS]
+    names = [*PROCESSES, COMMANDS, BENCHMARK, OTHERS]
     return [name for name in names if name in values]
 
 

@@ -13,6 +13,8 @@ Messages never hold passwords or connection strings: they end up in status and E
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ReconcileError(Exception):
     """A reconcile that did not reach its goal.
@@ -25,6 +27,13 @@ class ReconcileError(Exception):
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
+
+    def about(self, what: str) -> Self:
+        """This error, with ``what`` named in its message."""
+        if what not in self.message:
+            self.message = f"{what}: {self.message}"
+            self.args = (f"{self.reason}: {self.message}",)
+        return self
 
 
 class Stalled(ReconcileError):

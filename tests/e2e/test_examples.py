@@ -102,7 +102,7 @@ def test_a_tenant_cannot_change_the_schema(api: Api, name: str) -> None:
             run(uri(api, name), statement)
 
 
-@pytest.mark.parametrize(("name", "other"), permutations(TENANTS, 2))
+@pytest.mark.parametrize(("name", "other"), list(permutations(TENANTS, 2)))
 def test_no_tenant_reaches_another(api: Api, name: str, other: str) -> None:
     mine, theirs = (api.kubectl.secret(SPACE, f"{n}-main-db") for n in (name, other))
     if mine["database"] != theirs["database"]:

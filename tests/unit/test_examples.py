@@ -32,10 +32,7 @@ def objects(path: Path) -> list[dict[str, Any]]:
 
 def shop(kind: str) -> list[dict[str, Any]]:
     return [
-        document
-        for path in sorted(SHOP.glob("*.yaml"))
-        for document in objects(path)
-        if document["kind"] == kind
+        document for path in sorted(SHOP.glob("*.yaml")) for document in objects(path) if document["kind"] == kind
     ]
 
 

@@ -17,7 +17,11 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
 
 def aim(
-    state: TenantState, policy: DeletionPolicy = DeletionPolicy.RETAIN, *, days: int = 30, gone: float | None = None
+    state: TenantState,
+    policy: DeletionPolicy = DeletionPolicy.RETAIN,
+    *,
+    days: int = 30,
+    gone: float | None = None,
 ) -> Goal:
     deleted = NOW - timedelta(days=gone) if gone is not None else None
     return goal(state, policy, timedelta(days=days), deleted_at=deleted, now=NOW)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from tenantry_operator.kube import merge_patch
 
 VALUES = st.recursive(
-    st.one_of(st.booleans(), st.integers(0, 3), st.text("ab", max_size=2), st.lists(st.integers(0, 2), max_size=2)),
+    st.one_of(
+        st.booleans(), st.integers(0, 3), st.text("ab", max_size=2), st.lists(st.integers(0, 2), max_size=2)
+    ),
     lambda inner: st.dictionaries(st.text("xyz", min_size=1, max_size=2), inner, max_size=4),
     max_leaves=12,
 )

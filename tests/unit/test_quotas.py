@@ -57,7 +57,12 @@ def test_without_plan_and_limits_there_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("used", "status", "reason"),
-    [(79, False, "WithinLimits"), (80, False, "NearLimit"), (100, False, "NearLimit"), (101, True, "QuotaExceeded")],
+    [
+        (79, False, "WithinLimits"),
+        (80, False, "NearLimit"),
+        (100, False, "NearLimit"),
+        (101, True, "QuotaExceeded"),
+    ],
 )
 def test_thresholds(used: int, status: bool, reason: str) -> None:
     found = quotas.condition([Usage("users", used, 100)])

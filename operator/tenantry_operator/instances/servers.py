@@ -86,7 +86,7 @@ class Server:
         try:
             snapshot = await self.engine.observe()
         except ReconcileError as error:
-            self.error = error
+            self.error = error.about(f"instance {self.name}")
             telemetry.instance_up.labels(self.name).set(0)
             raise
         self.snapshot, self.error = snapshot, None

@@ -266,9 +266,21 @@ class _Task:
         return variants[:2]
 
     async def _converge(self, server: Server, wanted: Desired, limits: Limits | None) -> None:
-        """Observes, plans and applies until nothing is left to do."""
+        """Observes, plans and applies until nothing is left to do.
+
+        :raises ReconcileError: with the instance named in its message.
+        """
+        try:
+            await self._attempt(server, wanted, limits)
+        except ReconcileError as error:
+            error.about(f"instance {server.name}")
+            raise
+
+    async def _attempt(self, server: Server, wanted: Desired, limits: Limits | None) -> None:
         wanted, state = await self._own(server, wanted, await server.state(wanted))
         for _ in range(_ATTEMPTS):
+            if state is None:
+                return
             try:
                 await self._apply(server, wanted, state, limits)
             except Stale as stale:
@@ -277,13 +289,12 @@ class _Task:
                 wanted, state = await self._own(server, wanted, await server.engine.observe_one(wanted))
             else:
                 return
-        raise Retryable(
-            "ServerChanging",
-            f"database {self.entry.name} on {server.name} changes while it is worked on; trying again",
-        )
+        raise Retryable("ServerChanging", "the server changes while it is worked on; trying again")
 
-    async def _own(self, server: Server, wanted: Desired, state: DatabaseState) -> tuple[Desired, DatabaseState]:
-        """Makes sure that nothing of anybody else's is meant."""
+    async def _own(
+        self, server: Server, wanted: Desired, state: DatabaseState
+    ) -> tuple[Desired, DatabaseState | None]:
+        """Makes sure that nothing of anybody else's is meant; None: there is nothing of the tenant's."""
         for names in self._variants(wanted.isolation)[1:]:
             if state.ownership is not Ownership.OTHER_TENANT:
                 break
@@ -291,12 +302,11 @@ class _Task:
             state = await server.state(wanted)
         if state.ownership in (Ownership.OTHER_TENANT, Ownership.STRANGER):
             if wanted.presence is not Presence.LIVE and not self.record.get("database"):
-                # Nothing was ever made under a name that is taken, so nothing is left behind.
-                return wanted, DatabaseState(Ownership.FREE)
+                return wanted, None
             raise Stalled(
                 "NameTaken",
-                f"database {self.entry.name}: {state.conflict} on instance {server.name} was not made for this "
-                "tenant; it is left alone. Rename or remove it there, or choose another tenant id",
+                f"database {self.entry.name}: {state.conflict} was not made for this tenant and is left alone; "
+                "rename or remove it there, or choose another tenant id",
             )
         return wanted, state
 

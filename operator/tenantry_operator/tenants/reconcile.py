@@ -17,6 +17,7 @@ from tenantry_operator.context import TENANTS, Context
 from tenantry_operator.engines.base import LoginLimits, Presence, UsageRow
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached, subject
+from tenantry_operator.names import FINALIZER
 from tenantry_operator.tenants import desired, homes, lifecycle, quotas, status
 from tenantry_operator.tenants.databases import Databases, Outcome, Seen
 from tenantry_operator.tenants.lifecycle import Goal
@@ -254,6 +255,7 @@ class TenantReconciler:
 _no_limits = quotas.Limits(LoginLimits(), None, False, {})
 
 
-def _age(obj: Object) -> tuple[str, str]:
+def _age(obj: Object) -> tuple[bool, str, str]:
+    """What decides who has an id: who has databases already, then who was there first."""
     meta = obj["metadata"]
-    return (meta["creationTimestamp"], meta["uid"])
+    return (FINALIZER not in (meta.get("finalizers") or []), meta["creationTimestamp"], meta["uid"])

@@ -111,12 +111,19 @@ async def test_no_other_role_can_be_taken(scene: Scene) -> None:
 
 async def test_its_own_role_cannot_be_given_more(scene: Scene) -> None:
     with scene.as_acme() as session:
-        for attribute in ("SUPERUSER", "CREATEDB", "CREATEROLE", "BYPASSRLS", "REPLICATION", "CONNECTION LIMIT 99"):
+        for attribute in (
+            "SUPERUSER",
+            "CREATEDB",
+            "CREATEROLE",
+            "BYPASSRLS",
+            "REPLICATION",
+            "CONNECTION LIMIT 99",
+        ):
             refused(session, f"ALTER ROLE CURRENT_USER {attribute}")
         refused(session, "ALTER ROLE CURRENT_USER SET temp_file_limit = -1")
         refused(session, "SET temp_file_limit = -1")
-        refused(session, f'COMMENT ON ROLE "{scene.acme.names.login_a}" IS \'mine\'')
-        refused(session, f'COMMENT ON DATABASE "{scene.acme.names.database}" IS \'mine\'')
+        refused(session, f"COMMENT ON ROLE \"{scene.acme.names.login_a}\" IS 'mine'")
+        refused(session, f"COMMENT ON DATABASE \"{scene.acme.names.database}\" IS 'mine'")
 
 
 async def test_nothing_can_be_created_but_temporary_tables(scene: Scene) -> None:
@@ -125,7 +132,7 @@ async def test_nothing_can_be_created_but_temporary_tables(scene: Scene) -> None
         for where in {schema, "public", "tenantry", "pg_catalog"}:
             refused(session, f'CREATE TABLE "{where}".mine (id int)')
             refused(session, f'CREATE VIEW "{where}".mine AS SELECT 1')
-            refused(session, f'CREATE FUNCTION "{where}".mine() RETURNS int LANGUAGE sql AS \'SELECT 1\'')
+            refused(session, f"CREATE FUNCTION \"{where}\".mine() RETURNS int LANGUAGE sql AS 'SELECT 1'")
         refused(session, "CREATE SCHEMA mine")
         refused(session, "CREATE DATABASE mine")
         refused(session, "CREATE ROLE mine")
@@ -148,7 +155,9 @@ async def test_the_operators_tables_are_closed(scene: Scene) -> None:
         refused(session, "INSERT INTO tenantry.logins VALUES (CURRENT_USER, 'globex')")
         refused(session, "INSERT INTO tenantry.acting VALUES ('globex')")
         refused(session, "UPDATE tenantry.logins SET tenant_id = 'globex'")
-        refused(session, "CREATE OR REPLACE FUNCTION tenantry.tenant_id() RETURNS text LANGUAGE sql AS $$SELECT 'x'$$")
+        refused(
+            session, "CREATE OR REPLACE FUNCTION tenantry.tenant_id() RETURNS text LANGUAGE sql AS $$SELECT 'x'$$"
+        )
 
 
 async def test_who_it_is_cannot_be_forged(scene: Scene) -> None:
@@ -156,12 +165,8 @@ async def test_who_it_is_cannot_be_forged(scene: Scene) -> None:
         session.execute("CREATE TEMPORARY TABLE logins (login name, tenant_id text)")
         session.execute("INSERT INTO pg_temp.logins VALUES (session_user, 'globex')")
         session.execute("CREATE TEMPORARY TABLE acting AS SELECT 'globex' AS tenant_id")
-        session.execute(
-            "CREATE FUNCTION pg_temp.nameeq(name, name) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
-        )
-        session.execute(
-            "CREATE OPERATOR pg_temp.= (LEFTARG = name, RIGHTARG = name, FUNCTION = pg_temp.nameeq)"
-        )
+        session.execute("CREATE FUNCTION pg_temp.nameeq(name, name) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+        session.execute("CREATE OPERATOR pg_temp.= (LEFTARG = name, RIGHTARG = name, FUNCTION = pg_temp.nameeq)")
         for path in ("pg_temp", "pg_temp, pg_catalog", "pg_temp, tenantry, public"):
             session.execute(f"SET search_path = {path}")
             assert session.execute("SELECT tenantry.tenant_id()").fetchone() == ("acme",)
@@ -260,9 +265,9 @@ async def test_a_tenant_with_ddl_rights_stays_in_its_schema(blueprint: Callable[
     acme, globex = await shop.make("acme", ddl=True), await shop.make("globex")
     with shop.login(acme) as session:
         session.execute("CREATE TABLE mine (id int)")
-        assert session.execute(
-            "SELECT tableowner::text FROM pg_tables WHERE tablename = 'mine'"
-        ).fetchone() == (acme.names.owner,)
+        assert session.execute("SELECT tableowner::text FROM pg_tables WHERE tablename = 'mine'").fetchone() == (
+            acme.names.owner,
+        )
         session.execute("ALTER TABLE items ADD COLUMN extra int")
         session.execute(
             "CREATE FUNCTION spy() RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER AS "

@@ -109,7 +109,7 @@ SELECT r.rolname::text AS name,
        r.rolconnlimit AS connections,
        r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls AS privileged,
        r.rolinherit AS inherit,
-       r.rolvaliduntil IS NOT NULL AS expires,
+       coalesce(r.rolvaliduntil <> 'infinity', false) AS expires,
        s.setconfig AS config,
        coalesce(a.sessions, 0)::int AS sessions
 FROM pg_catalog.pg_roles r

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from tenantry_operator.engines.postgres.sqlstate import connect_error
+from tenantry_operator.engines.postgres.sqlstate import answered, connect_error
 from tenantry_operator.errors import Retryable
 
 Connection = psycopg.AsyncConnection[TupleRow]
@@ -80,7 +81,7 @@ class Breaker:
         """:raises Retryable: while the server is left alone."""
         if now < self.open_until:
             left = self.open_until - now
-            raise Retryable("ServerUnreachable", f"{self.last} (tried again in {left:.0f} s)", delay=left)
+            raise Retryable("ServerUnreachable", self.last, delay=left)
         if self.open_until:
             # One attempt decides; the others wait for its outcome.
             self.open_until = now + self.pause
@@ -152,6 +153,7 @@ class Connections:
         :param keep: whether it may be kept open afterwards: not for databases that are seldom visited.
         :raises Retryable: ServerUnreachable.
         :raises Stalled: AdminLoginRefused.
+        :raises Stale: when there is no such database.
         """
         database = database or self.settings.maintenance_database
         async with self._semaphore:
@@ -185,7 +187,8 @@ class Connections:
         now = time.monotonic()
         while idle:
             candidate = idle.pop()
-            if now - candidate.since > self.settings.probe_after and not await _answers(candidate.connection):
+            doubtful = now - candidate.since > self.settings.probe_after or _has_news(candidate.connection)
+            if doubtful and not await _answers(candidate.connection):
                 await self._discard(candidate.connection)
                 continue
             return candidate.connection
@@ -208,11 +211,11 @@ class Connections:
         try:
             connection = await psycopg.AsyncConnection.connect(**self._parameters(database))
         except psycopg.Error as error:
-            translated = connect_error(error, self.server)
-            if isinstance(translated, Retryable):
-                self._breaker.failed(time.monotonic(), translated.message)
-            else:
+            translated = connect_error(error, self.server, database)
+            if answered(error):
                 self._breaker.succeeded()
+            else:
+                self._breaker.failed(time.monotonic(), getattr(translated, "message", str(translated)))
             raise translated from None
         self._breaker.succeeded()
         return connection
@@ -253,6 +256,13 @@ class Connections:
 
     async def _discard(self, connection: Connection) -> None:
         await connection.close()
+
+
+def _has_news(connection: Connection) -> bool:
+    """Whether the server sent something unasked: as a rule, that it ended the session."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def _answers(connection: Connection) -> bool:

@@ -107,7 +107,7 @@ class PostgresEngine:
                     shared[names.database] = found
         except psycopg.Error as error:
             raise _observation_error(error, f"server {self._connections.server}") from None
-        self._executor.learn(catalog, shared)
+        self._executor.learn(catalog, shared, names.database)
         report = self._report(catalog, sizes)
         state = PostgresState(taken_at, report, self._installation, catalog, shared, sizes)
         return state.database(desired)
@@ -157,10 +157,8 @@ class PostgresEngine:
         try:
             async with self._connections.use(name) as connection:
                 return await observe_shared(connection, self._installation.id, schemas=schemas)
-        except Retryable as error:
-            if f'database "{name}" does not exist' in error.message:
-                return None  # dropped since it was listed
-            raise
+        except Stale:
+            return None  # dropped since it was listed
 
     def _report(self, catalog: ServerCatalog, sizes: Mapping[str, int]) -> ServerReport:
         facts = catalog.facts

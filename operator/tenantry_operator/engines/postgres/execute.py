@@ -228,7 +228,7 @@ class Executor(Runner):
         await self.migrate(desired, chain, pending, render, keep=keep)
 
     async def _vacuum(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
-        await vacuum(self.connections, self.steward(desired), desired)
+        await vacuum(self.connections, self.installation.steward(desired.names.owner), desired)
 
     async def _retire_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
         login, steward = step.login or "", self.steward(desired)

@@ -122,10 +122,11 @@ def _mend(view: View) -> tuple[PostgresStep, ...]:
         return ()
     wanted = {finding.mend for finding in view.findings}
     steps = []
+    # Roles first: rights are given to them.
+    if Mend.ROLES in wanted:
+        steps.append(PostgresStep("mend-roles"))
     if Mend.DATABASE in wanted:
         steps.append(PostgresStep("mend-database"))
-    if Mend.ROLES in wanted:
-        steps.append(PostgresStep("mend-roles", missing=view.missing_roles))
     if Mend.GRANTS in wanted:
         steps.append(PostgresStep("mend-grants"))
     return tuple(steps)

@@ -82,6 +82,11 @@ def render_registration(desired: Desired) -> Script:
     )
 
 
+def render_forget_ledger(schema: str) -> Script:
+    """Nothing was applied to a schema. For the administrator."""
+    return Script().format("DELETE FROM tenantry.ledger WHERE schema = {schema}", schema=sql.Literal(schema))
+
+
 def render_acting(desired: Desired) -> Script:
     """Until :func:`render_acting_end`, the administrator acts for a tenant: ``tenantry.tenant_id()``."""
     return Script().format(
@@ -131,6 +136,9 @@ def render_create_schema(
     mark = versioned(desired.mark, chain)
     created = credentials.login if credentials is not None and credentials.login in missing else None
     script = Script().add(render_registration(desired))
+    if names.owner not in missing:
+        # Made anew after the data was lost: what was applied is gone with it.
+        script.add(render_forget_ledger(schema))
     if migrations:
         script.add(render_acting(desired))
     script.add(render_as_steward(installation.steward(names.owner)))
@@ -248,23 +256,29 @@ def render_drop_schema(installation: Installation, desired: Desired, roles: Sequ
     :param roles: those of the tenant's roles that exist.
     """
     names = desired.names
-    script = Script().format(
-        "DELETE FROM tenantry.ledger WHERE schema = {schema};\n"
+    script = render_forget_ledger(data_schema(desired)).format(
         "DELETE FROM tenantry.logins WHERE login IN ({a}, {b})",
-        schema=sql.Literal(data_schema(desired)),
         a=sql.Literal(names.login_a),
         b=sql.Literal(names.login_b),
     )
     script.add(render_as_steward(installation.steward(names.owner)))
-    listed = sql.SQL(", ").join([sql.Identifier(role) for role in roles])
-    if roles:
-        # The schema belongs to the owner role and goes with it.
+    return script.add(_render_drop(sorted(roles, key=lambda role: role != names.owner)))
+
+
+def _render_drop(roles: Sequence[str]) -> Script:
+    """Drops roles with all they own in this database. For their steward.
+
+    One after the other: DROP OWNED trips over default privileges when it drops both who gives them and who
+    gets them.
+    """
+    script = Script()
+    for role in roles:
         script.format(
-            "GRANT {roles} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
-            "DROP OWNED BY {roles} CASCADE;\n"
-            "DROP ROLE {roles}",
-            roles=listed,
+            "GRANT {role} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\nDROP OWNED BY {role} CASCADE",
+            role=sql.Identifier(role),
         )
+    for role in roles:
+        script.format("DROP ROLE {role}", role=sql.Identifier(role))
     return script
 
 
@@ -275,11 +289,4 @@ def render_drop_logins(desired: Desired, steward: str, names: Sequence[str]) -> 
         a=sql.Literal(desired.names.login_a),
         b=sql.Literal(desired.names.login_b),
     )
-    if names:
-        script.add(render_as_steward(steward)).format(
-            "GRANT {roles} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
-            "DROP OWNED BY {roles} CASCADE;\n"
-            "DROP ROLE {roles}",
-            roles=sql.SQL(", ").join([sql.Identifier(role) for role in names]),
-        )
-    return script
+    return script.add(render_as_steward(steward), _render_drop(names))

@@ -43,7 +43,8 @@ class RowSteps:
         async with self._runner.lock(desired.names.database):
             if await self._has_schema(desired):
                 return
-            script = self._render_schema(desired, step.missing)
+            script = provision.render_forget_ledger(desired.names.owner)
+            script.add(self._render_schema(desired, step.missing))
             pending = desired.chain.migrations if desired.chain is not None else ()
             await self._bring(desired, script, (), pending)
 

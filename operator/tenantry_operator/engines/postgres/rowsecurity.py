@@ -138,7 +138,7 @@ def render_secure(sharing: Sharing, relations: Iterable[Relation]) -> Script:
         elif relation.kind == "v":
             name = _name(sharing, relation)
             script.format("ALTER VIEW {name} SET (security_invoker = true)", name=name)
-            script.add(_render_revoke(sharing, name))
+            script.add(_render_revoke(sharing, relation))
             script.format(
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {group};\n"
                 "GRANT SELECT, DELETE ON {name} TO {read_only}",
@@ -261,19 +261,24 @@ def _render_policies(sharing: Sharing, relation: Relation) -> Script:
     return script
 
 
-def _render_revoke(sharing: Sharing, name: sql.Identifier) -> Script:
+def _render_revoke(sharing: Sharing, relation: Relation) -> Script:
+    """Takes all rights away but the owner's: what is right is granted anew in the same transaction."""
+    grantees = {acl.PUBLIC, sharing.group, sharing.read_only_group, *acl.rights(relation.acl)} - {sharing.owner}
     return Script().format(
-        "REVOKE ALL ON {name} FROM PUBLIC, {group}, {read_only}",
-        name=name,
-        group=sql.Identifier(sharing.group),
-        read_only=sql.Identifier(sharing.read_only_group),
+        "REVOKE ALL ON {name} FROM {grantees} CASCADE",
+        name=_name(sharing, relation),
+        grantees=sql.SQL(", ").join([_grantee(grantee) for grantee in sorted(grantees)]),
     )
+
+
+def _grantee(name: str) -> sql.Composable:
+    return sql.SQL("PUBLIC") if name == acl.PUBLIC else sql.Identifier(name)
 
 
 def _render_table_grants(sharing: Sharing, relation: Relation) -> Script:
     """TRUNCATE is nobody's: row security does not hold it."""
     name = _name(sharing, relation)
-    script = _render_revoke(sharing, name)
+    script = _render_revoke(sharing, relation)
     script.format("GRANT SELECT ON {name} TO {admin}", name=name, admin=sql.Identifier(sharing.admin))
     if relation.partition:
         return script

@@ -43,11 +43,15 @@ class Runner:
         """Held by who changes what the tenants of a shared database share."""
         return self._locks.setdefault(database, asyncio.Lock())
 
-    def learn(self, catalog: ServerCatalog, shared: Mapping[str, SharedCatalog]) -> None:
-        """Takes in what was observed: forgets what turned out to be gone."""
+    def learn(self, catalog: ServerCatalog, shared: Mapping[str, SharedCatalog], only: str | None = None) -> None:
+        """Takes in what was observed: forgets what turned out to be gone.
+
+        :param only: the one database that was looked at; None: all.
+        """
         if self._facts is not None:
             self._facts = catalog.facts
-        self._prepared -= {name for name, found in shared.items() if not found.prepared}
+        seen = {name for name, found in shared.items() if found.prepared}
+        self._prepared -= (self._prepared if only is None else {only}) - seen
 
     def is_prepared(self, database: str) -> bool:
         """Whether this process prepared a shared database, and never saw it gone."""

@@ -28,6 +28,7 @@ _CHANGED = {
     "42704": "an object is gone",
     "3D000": "the database is gone",
     "3F000": "the schema is gone",
+    "23505": "a line exists already",
     "42P01": "a table is gone",
     "42883": "a function is gone",
 }
@@ -53,13 +54,20 @@ def describe(error: psycopg.Error) -> str:
     return f"{primary}{detail} [SQLSTATE {error.sqlstate}]" if error.sqlstate else primary
 
 
-def connect_error(error: psycopg.Error, server: str) -> ReconcileError:
+def answered(error: psycopg.Error) -> bool:
+    """Whether it was the server that refused a connection: then it is there."""
+    return "FATAL" in str(error)
+
+
+def connect_error(error: psycopg.Error, server: str, database: str) -> ReconcileError | Stale:
     """What a failed attempt to connect means.
 
     libpq gives no SQLSTATE for it, so the text decides; a text that is not known counts as passing.
     """
     text = " ".join(str(error).split())
     lowered = text.lower()
+    if f'database "{database}" does not exist' in text or "is not currently accepting connections" in text:
+        return Stale(f"database {database} on {server}: {text}")
     refused = any(words in lowered for words in _LOGIN_REFUSED) or all(words in lowered for words in _NO_ROLE)
     if refused:
         return Stalled(
