@@ -60,7 +60,7 @@ def _machine_seconds() -> float:
 
 
 def cpu_seconds(cluster: Cluster) -> dict[str, float]:
-    """Processor time used so far, by process of the cluster; that of commands, of this program, and the machine's."""
+    """Processor seconds so far: of the cluster's processes, of commands, of this program, of the machine."""
     trees = _tree_seconds()
     found = {name: trees.get(pid, 0.0) for name, pid in cluster.status().items() if pid is not None}
     waited = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -88,7 +88,8 @@ async def _operator(
     if profile:
         os.kill(pid, signal.SIGUSR2)  # begins anew
     with phase(cluster) as measured:
-        reached = await kube.provision(tenants(named(count), own, isolation), f"{isolation}: Tenants Ready")
+        new = tenants(named(count, prefix=isolation[0].lower()), own, isolation)
+        reached = await kube.provision(new, f"{isolation}: Tenants Ready")
     used = memory(pid)
     if profile:
         os.kill(pid, signal.SIGUSR2)

@@ -173,8 +173,13 @@ class Rival:
             settle(self._cluster)
             started = time.monotonic()
             running = [self._start(file) for file in files]
-            failures = [process.communicate()[1] for process in running if process.wait()]
+            try:
+                said = [process.communicate()[1] for process in running]
+            finally:
+                for process in running:
+                    process.kill()
             seconds = time.monotonic() - started
+            failures = [text for process, text in zip(running, said, strict=True) if process.returncode]
         if failures:
             raise RuntimeError(f"psql failed: {failures[0].decode(errors='replace')[-2000:]}")
         return Run(processes, len(names), seconds)

@@ -42,58 +42,72 @@ class Transition:
     def __init__(self, api: Api, isolation: str) -> None:
         self.api = api
         self.isolation = isolation
-        self.name = f"t{next(numbers)}-{isolation.lower()}"
+        number = next(numbers)
+        self.name = f"t{number}-{isolation.lower()}"
+        self.blueprint = "notes"
         self.uri = ""
 
     def prepare(self) -> None:
         """Brings the tenant to where the transition begins, with the operator running."""
         self.create()
         self.api.ready(SPACE, self.name)
-        self.uri = self.api.secret(SPACE, self.name, "notes")["uri"]
+        self.uri = self.secret()["uri"]
         run(self.uri, "INSERT INTO notes (body) VALUES ('kept')")
 
     def create(self, **spec: Any) -> None:
-        self.api.apply(tenant(SPACE, self.name, "notes", self.isolation, **spec))
+        self.api.apply(tenant(SPACE, self.name, self.blueprint, self.isolation, **spec))
 
     def begin(self) -> None:
         raise AssertionError("a transition begins somehow")
 
-    def finished(self) -> None:
-        """Waits for the end of the transition and checks it."""
+    def end(self) -> None:
+        """Waits for the end of the transition."""
         raise AssertionError("a transition ends somehow")
+
+    def check(self) -> None:
+        """What must hold after it, with the operator running."""
 
     def between(self) -> None:
         """What must hold at any moment, also while the operator is dead."""
 
+    def secret(self) -> dict[str, str]:
+        return self.api.secret(SPACE, self.name, self.blueprint)
+
     def rows(self) -> int:
-        uri = self.api.secret(SPACE, self.name, "notes")["uri"]
+        uri = self.secret()["uri"]
         return int(run(uri, "SELECT count(*) FROM notes")[0][0])
 
 
 class Provision(Transition):
     def prepare(self) -> None:
-        pass
+        # A blueprint of its own: the first tenant of a blueprint also makes what its tenants share.
+        self.blueprint = f"notes-{self.name}"
+        self.api.apply(*blueprint(SPACE, self.blueprint, NOTES))
 
     def begin(self) -> None:
         self.create()
 
     def between(self) -> None:
-        secret = self.api.secret(SPACE, self.name, "notes")
+        secret = self.secret()
         if secret:
             assert not refused(secret["uri"]), "the Secret holds a login that does not work"
 
-    def finished(self) -> None:
+    def end(self) -> None:
         self.api.ready(SPACE, self.name)
+
+    def check(self) -> None:
         assert self.rows() == 0
-        run(self.api.secret(SPACE, self.name, "notes")["uri"], "INSERT INTO notes (body) VALUES ('x')")
+        run(self.secret()["uri"], "INSERT INTO notes (body) VALUES ('x')")
 
 
 class Suspend(Transition):
     def begin(self) -> None:
         self.api.set_state(SPACE, self.name, "Suspended")
 
-    def finished(self) -> None:
+    def end(self) -> None:
         self.api.ready(SPACE, self.name, "Suspended")
+
+    def check(self) -> None:
         assert refused(self.uri)
         self.api.set_state(SPACE, self.name, "Active")
         self.api.ready(SPACE, self.name)
@@ -105,21 +119,20 @@ class Rotate(Transition):
         self.api.annotate(SPACE, self.name, rotate="1")
 
     def between(self) -> None:
-        uri = self.api.secret(SPACE, self.name, "notes")["uri"]
+        uri = self.secret()["uri"]
         assert not refused(uri), "the Secret holds a login that does not work"
 
-    def finished(self) -> None:
+    def end(self) -> None:
         def rotated(found: Any) -> bool:
             return (found["status"].get("handled") or {}).get("rotate") == "1"
 
         self.api.wait("tenant", self.name, SPACE, rotated)
-        new = self.api.secret(SPACE, self.name, "notes")["uri"]
+        self.api.wait("tenant", self.name, SPACE, lambda _: refused(self.uri), timeout=20)
+
+    def check(self) -> None:
+        new = self.secret()["uri"]
         assert new != self.uri
         assert self.rows() == 1
-        deadline = time.monotonic() + 20
-        while not refused(self.uri):
-            assert time.monotonic() < deadline, "the old login still works"
-            time.sleep(0.3)
         assert not refused(new)
 
 
@@ -130,8 +143,10 @@ class Delete(Transition):
     def begin(self) -> None:
         self.api.delete("tenant", self.name, SPACE)
 
-    def finished(self) -> None:
+    def end(self) -> None:
         self.api.gone("tenant", self.name, SPACE)
+
+    def check(self) -> None:
         assert refused(self.uri)
         admin = self.api.cluster.admin_dsn()
         pattern = f"%{self.name}%"
@@ -147,11 +162,29 @@ class Retain(Transition):
     def begin(self) -> None:
         self.api.delete("tenant", self.name, SPACE)
 
-    def finished(self) -> None:
+    def end(self) -> None:
         self.api.gone("tenant", self.name, SPACE)
+
+    def check(self) -> None:
         assert refused(self.uri)
         self.create()
         self.api.ready(SPACE, self.name)
+        assert self.rows() == 1
+
+
+class Adopt(Transition):
+    def prepare(self) -> None:
+        super().prepare()
+        self.api.delete("tenant", self.name, SPACE)
+        self.api.gone("tenant", self.name, SPACE)
+
+    def begin(self) -> None:
+        self.create()
+
+    def end(self) -> None:
+        self.api.ready(SPACE, self.name)
+
+    def check(self) -> None:
         assert self.rows() == 1
 
 
@@ -168,7 +201,7 @@ def passed_points(api: Api, make: Make, isolation: str, folder: Path) -> list[st
     log.write_text("")
     api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_LOG": str(log)})
     transition.begin()
-    transition.finished()
+    transition.end()
     api.cluster.kill_operator()
     counts: Counter[str] = Counter()
     points = []
@@ -183,7 +216,7 @@ def passed_points(api: Api, make: Make, isolation: str, folder: Path) -> list[st
 
 CASES = [
     *itertools.product([Provision, Suspend, Rotate, Delete], ISOLATIONS),
-    (Retain, "Database"),
+    *itertools.product([Retain, Adopt], ["Database"]),
 ]
 
 
@@ -199,20 +232,22 @@ def test_a_crash_after_any_step_is_harmless(api: Api, make: Make, isolation: str
         transitions.append(make(api, isolation))
         transitions[-1].prepare()
     api.cluster.kill_operator()
-    crashed = 0
+    survived = []
     for point, transition in zip(points, transitions, strict=True):
         api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_AT": f"{SPACE}/{transition.name}:{point}"})
         transition.begin()
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + 20
         while api.cluster.operator_pid() is not None and time.monotonic() < deadline:
             time.sleep(0.05)
-        crashed += api.cluster.operator_pid() is None
+        if api.cluster.operator_pid() is not None:
+            survived.append(point)
         transition.between()
         api.cluster.kill_operator()
-    # Some points are passed only when an earlier one was; all but a few must have been reached.
-    assert crashed >= max(1, len(points) - 2), f"crashed at {crashed} of {points} only"
+    # Whether sessions end before or after they are looked for is a matter of luck.
+    assert [point for point in survived if not point.startswith("end-sessions")] == []
     api.cluster.start_operator(QUICK)
     for transition in transitions:
-        transition.finished()
+        transition.end()
+        transition.check()
     api.cluster.kill_operator()
     assert run(api.cluster.admin_dsn(), f"SELECT 1 FROM pg_database WHERE datname = '{STRANGER}'")

@@ -222,7 +222,8 @@ class Blueprint:
             steps = self.engine.plan(desired, state, credentials)
             try:
                 await self.engine.apply(desired, steps, credentials)
-            except Stale:
+            except Stale as stale:
+                print("stale:", stale)
                 state = await self.engine.observe_one(desired)
                 continue
             return done + [step.name for step in steps]

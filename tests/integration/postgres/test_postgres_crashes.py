@@ -11,6 +11,7 @@ import pytest
 from tenantry_operator.engines.base import Chain, Credentials, Desired, Isolation, Migration, Presence
 from tenantry_operator.engines.postgres import engine as engine_module
 from tenantry_operator.engines.postgres import execute as execute_module
+from tenantry_operator.engines.postgres import vacuum as vacuum_module
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
 
@@ -45,6 +46,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[CrashPoints]:
     made = CrashPoints()
     monkeypatch.setattr(engine_module, "reached", made)
     monkeypatch.setattr(execute_module, "reached", made)
+    monkeypatch.setattr(vacuum_module, "reached", made)
     yield made
 
 

@@ -144,6 +144,7 @@ class Executor(Runner):
         async with self.connections.use() as connection:
             # Normally the steward has that right already; not after a crash that was mended in between.
             await self.send(connection, render_as_steward(self.steward(desired), names.owner))
+            reached("steward-may-give-database")
             await connection.execute(shared.render_create_database(names.database, names.owner))
 
     async def _open_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
@@ -274,6 +275,7 @@ class Executor(Runner):
         drop = sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(name=sql.Identifier(names.database))
         async with self.connections.use() as connection:
             await self.send(connection, script)
+            reached("admin-may-drop-database")
             await connection.execute(drop.as_bytes(None))
 
     async def _drop_roles(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:

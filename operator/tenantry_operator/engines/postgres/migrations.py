@@ -76,22 +76,24 @@ def remaining(chain: Chain, ledger: Sequence[Applied], where: str) -> tuple[Migr
 
 
 @lru_cache(maxsize=256)
-def _render_calls(migrations: tuple[Migration, ...], located: int | None) -> Rendered:
-    """Calls the runner for every migration, one statement at a time for the one to be located.
+def _render_arguments(migrations: tuple[Migration, ...], located: int | None) -> tuple[bytes, ...]:
+    """The arguments of the runner for every migration: one statement at a time for the one to be located.
 
     The same for all tenants, thus rendered once.
     """
-    calls = []
+    rendered = []
     for number, migration in enumerate(migrations):
         texts = [migration.sql]
         if number == located:
             texts = [statement.text for statement in split(migration.sql)]
         statements = sql.SQL(", ").join([sql.Literal(text) for text in texts])
-        call = sql.SQL("SELECT {runner}({number}, ARRAY[{statements}]::text[])").format(
-            runner=sql.Identifier(RUNNER), number=sql.Literal(number), statements=statements
+        arguments = sql.SQL("({number}, ARRAY[{statements}]::text[])").format(
+            number=sql.Literal(number), statements=statements
         )
-        calls.append(call.as_bytes(None))
-    return Rendered(b";\n".join(calls))
+        rendered.append(arguments.as_bytes(None))
+    # The call without a migration leaves nothing behind that would wait for COMMIT. Before PostgreSQL 18,
+    # deferred triggers would run as the administrator then; cursors WITH HOLD still do.
+    return (*rendered, b"(0, ARRAY[]::text[])")
 
 
 @lru_cache(maxsize=256)
@@ -119,49 +121,57 @@ def render_run(
     if not migrations:
         return script
     deferred = any(_DEFERRED in migration.sql.lower() for migration in migrations)
+    runner = sql.Identifier(schema, RUNNER)
     script.format(
-        # SET CONSTRAINTS: from PostgreSQL 18 on, triggers run as who queued them; before, a deferred
-        # one would run as the administrator, at COMMIT. CLOSE ALL: the same for cursors WITH HOLD.
-        "SET LOCAL search_path = {schema};\n"
         "CREATE FUNCTION {runner}(number integer, statements text[]) RETURNS void LANGUAGE plpgsql\n"
         "SECURITY DEFINER SET search_path = {schema} SET client_min_messages = notice AS {body};\n"
         "ALTER FUNCTION {runner}(integer, text[]) OWNER TO {owner}",
         schema=sql.Identifier(schema),
-        runner=sql.Identifier(RUNNER),
+        runner=runner,
         owner=sql.Identifier(owner),
-        body=sql.Literal(_BODY.replace("/*again*/", _AGAIN if deferred else "")),
+        body=sql.Literal(_BODY.replace("/*each*/", _EACH if deferred else "")),
     )
-    script.add(_render_calls(migrations, located))
-    return script.format(
-        "DROP FUNCTION {schema}.{runner}(integer, text[]);\nRESET ALL",
-        schema=sql.Identifier(schema),
-        runner=sql.Identifier(RUNNER),
+    call = b"SELECT " + runner.as_bytes(None)
+    # What one migration sets, a search path as pg_dump does for one, is not for the next.
+    script.add(
+        Rendered(b";\nRESET ALL;\n".join(call + arguments for arguments in _render_arguments(migrations, located)))
     )
+    return script.format("RESET ALL;\nDROP FUNCTION {runner}(integer, text[])", runner=runner)
 
 
 _BODY = """
 DECLARE
   tenantry_text text;
+  tenantry_deferred text;
   tenantry_count integer := 0;
 BEGIN
-  /*again*/
   FOREACH tenantry_text IN ARRAY statements LOOP
     RAISE NOTICE USING ERRCODE = 'TN001', MESSAGE = number || '/' || tenantry_count;
     EXECUTE tenantry_text;
     tenantry_count := tenantry_count + 1;
   END LOOP;
-  EXECUTE 'SET CONSTRAINTS ALL IMMEDIATE';
-  EXECUTE 'CLOSE ALL';
+  IF tenantry_count = 0 THEN
+    EXECUTE 'SET CONSTRAINTS ALL IMMEDIATE';
+    EXECUTE 'CLOSE ALL';
+    RETURN;
+  END IF;
+  RAISE NOTICE USING ERRCODE = 'TN001', MESSAGE = number || '/end';
+  /*each*/
 END
 """
 
-_AGAIN = """
-  -- The migration before this one left all constraints immediate, for the rest of the transaction.
-  SELECT pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.conname), ', ') INTO tenantry_text
+_EACH = """
+  -- As if every migration were a transaction of its own: checked at its end, deferred again for the next.
+  SELECT pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.conname), ', '),
+         pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.conname), ', ') FILTER (WHERE c.condeferred)
+  INTO tenantry_text, tenantry_deferred
   FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
-  WHERE c.condeferred AND n.nspname = pg_catalog.current_schema();
+  WHERE c.condeferrable AND n.nspname = pg_catalog.current_schema();
   IF tenantry_text IS NOT NULL THEN
-    EXECUTE 'SET CONSTRAINTS ' || tenantry_text || ' DEFERRED';
+    EXECUTE 'SET CONSTRAINTS ' || tenantry_text || ' IMMEDIATE';
+  END IF;
+  IF tenantry_deferred IS NOT NULL THEN
+    EXECUTE 'SET CONSTRAINTS ' || tenantry_deferred || ' DEFERRED';
   END IF;
 """
 
@@ -193,14 +203,16 @@ class Progress:
     """Follows the runner by its notices: which migration was begun last, and which statement of it."""
 
     migration: int | None = None
-    statement: int = 0
+    statement: int | None = 0
+    """None: all have run, and what was deferred to the end is checked."""
 
     def notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         """To be called with every notice of the connection."""
         if diagnostic.sqlstate == PROGRESS:
             migration, _, statement = (diagnostic.message_primary or "").partition("/")
-            if migration.isdigit() and statement.isdigit():
-                self.migration, self.statement = int(migration), int(statement)
+            if migration.isdigit():
+                self.migration = int(migration)
+                self.statement = int(statement) if statement.isdigit() else None
 
 
 def is_of_migration(error: psycopg.Error) -> bool:
@@ -218,15 +230,20 @@ def explain(
         return Retryable("MigrationBlocked", f"{what} could not be run now: {describe(error)}")
     line = locate(error, migration.sql, progress.statement)
     at = f", line {line}" if line is not None else ""
+    if progress.statement is None:
+        at = " in what was deferred to its end"
     hint = f" Hint: {error.diag.message_hint}" if error.diag.message_hint else ""
     return Stalled("MigrationFailed", f"{what} failed{at}: {describe(error)}.{hint}")
 
 
-def locate(error: psycopg.Error, text: str, statement: int) -> int | None:
+def locate(error: psycopg.Error, text: str, statement: int | None) -> int | None:
     """The line of a migration that an error is about, from 1; None when nobody can tell.
 
-    :param statement: which statement of the migration was begun last, when they were run one at a time.
+    :param statement: which statement of the migration was begun last, when they were run one at a time;
+        None: the error came after all of them.
     """
+    if statement is None:
+        return None
     statements = split(text)
     position = error.diag.internal_position
     query = error.diag.internal_query

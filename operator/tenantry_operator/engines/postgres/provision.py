@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,6 +25,8 @@ from tenantry_operator.engines.postgres.statements import (
     render_membership,
 )
 from tenantry_operator.tenants.naming import connect_group_of, group_of
+
+_TEMPORARY = re.compile(r"\btemp(orary)?\b", re.IGNORECASE)
 
 PUBLIC_SCHEMA = "public"
 """Where the data is when a tenant has the whole database."""
@@ -155,21 +158,27 @@ def render_create_schema(
     script.add(render_default_privileges(names.owner, group))
     if created is not None:
         script.add(render_login_memberships(desired, group, created))
+    early = any(_TEMPORARY.search(migration.sql) for migration in migrations)
+    if early:
+        script.add(_render_connect(desired))
     script.add(render_run(schema, names.owner, migrations, located=located))
     script.add(render_as_admin(names.owner))
     if chain is not None:
         script.add(render_ledger(schema, chain, migrations))
     if migrations:
         script.add(render_acting_end())
-    return script.add(render_connect(installation, desired))
+    if not early:
+        script.add(render_as_steward(installation.steward(names.owner)), _render_connect(desired))
+    return script
 
 
-def render_connect(installation: Installation, desired: Desired) -> Script:
-    """Lets a tenant's roles connect to the shared database. For the end of a transaction.
+def _render_connect(desired: Desired) -> Script:
+    """Lets a tenant's roles connect to the shared database, and make temporary tables there. For a steward.
 
-    A change of a role's members locks the role until the transaction ends, and this one is everybody's.
+    For the end of a transaction, if it can wait: a change of a role's members locks the role until the
+    transaction ends, and this role is everybody's.
     """
-    return render_as_steward(installation.steward(desired.names.owner)).format(
+    return Script().format(
         "GRANT {connect} TO {owner}, {group} WITH INHERIT TRUE, SET FALSE",
         connect=sql.Identifier(connect_group_of(desired.names.database)),
         owner=sql.Identifier(desired.names.owner),

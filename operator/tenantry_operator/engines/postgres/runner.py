@@ -159,7 +159,8 @@ class Runner:
     ) -> ReconcileError:
         """What an error of a migration means, with the line when it can be found."""
         number = progress.migration or 0
-        if migrations.locate(error, pending[number].sql, progress.statement) is None:
+        located = progress.statement is None
+        if not located and migrations.locate(error, pending[number].sql, progress.statement) is None:
             error = await self._locate(desired.names.database, render(number), progress, error)
         return migrations.explain(error, chain, pending, progress, self.where(desired))
 

@@ -52,10 +52,10 @@ async def count(
                 what = f"{where}: the usage query of {resource} of blueprint {desired.blueprint}"
                 await connection.execute(_render_begin(installation, desired).body())
                 rows = await _run(connection, query, what)
-                await connection.execute("ROLLBACK; DISCARD ALL" if not keep else "ROLLBACK")
-                counted[resource] = _rows(rows, what)
-            if keep:
+                await connection.execute("ROLLBACK")
+                # Locks and settings of the session do not end with the transaction.
                 await connection.execute("DISCARD ALL")
+                counted[resource] = _rows(rows, what)
     except psycopg.Error as error:
         raise translate(error, where) from None
     return counted
@@ -96,7 +96,8 @@ def _render_begin(installation: Installation, desired: Desired) -> Script:
 # One statement: a cursor takes no more.
 _BODY = """
 BEGIN
-  RETURN QUERY EXECUTE 'SELECT pg_catalog.to_jsonb(tenantry_rows) FROM (' || query || E'\n) AS tenantry_rows LIMIT 1001';
+  RETURN QUERY EXECUTE 'SELECT pg_catalog.to_jsonb(tenantry_rows) FROM (' || query
+    || pg_catalog.chr(10) || ') AS tenantry_rows LIMIT 1001';
 END
 """
 

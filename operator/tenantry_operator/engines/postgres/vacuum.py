@@ -8,6 +8,7 @@ from tenantry_operator.engines.base import Desired
 from tenantry_operator.engines.postgres.connections import Connections
 from tenantry_operator.engines.postgres.provision import data_schema
 from tenantry_operator.engines.postgres.statements import Rendered, Script, render_as_admin, render_as_steward
+from tenantry_operator.faults import reached
 
 _TABLES = """
 SELECT c.oid::pg_catalog.regclass::text
@@ -31,6 +32,7 @@ async def vacuum(connections: Connections, steward: str, desired: Desired) -> No
             return
         # VACUUM is no part of a transaction, so that the steward has the owner's rights beyond one.
         await connection.execute(render_as_steward(steward, names.owner).transaction())
+        reached("steward-may-vacuum")
         try:
             await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(steward)))
             listed = Rendered(", ".join(name for (name,) in tables).encode())
