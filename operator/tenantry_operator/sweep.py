@@ -19,7 +19,7 @@ from tenantry_operator.engines.base import DatabaseState, ServerState
 from tenantry_operator.errors import ReconcileError, Retryable
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.operator import Operator
-from tenantry_operator.tenants.databases import Seen
+from tenantry_operator.tenants.outcome import Seen
 from tenantry_operator.tenants.quotas import STORAGE, Usage
 from tenantry_operator.tenants.status import settled_size
 

@@ -17,7 +17,7 @@ from tenantry_operator.cache import Key
 from tenantry_operator.engines.base import Presence
 from tenantry_operator.errors import ReconcileError, Stalled
 from tenantry_operator.operator import Operator
-from tenantry_operator.tenants.databases import Seen
+from tenantry_operator.tenants.outcome import Seen
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)

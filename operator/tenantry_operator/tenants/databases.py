@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import product
 from typing import Any
 
 import structlog
@@ -19,7 +18,6 @@ from tenantry_operator.engines.base import (
     DatabaseState,
     Desired,
     Isolation,
-    Names,
     Ownership,
     Presence,
     Stale,
@@ -28,47 +26,18 @@ from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.names import RECREATE_ANNOTATION, ROTATE_ANNOTATION
-from tenantry_operator.tenants import credentials, desired, homes, naming, secrets
+from tenantry_operator.tenants import credentials, desired, homes, secrets
 from tenantry_operator.tenants.credentials import Binding, Turn
 from tenantry_operator.tenants.lifecycle import Goal
+from tenantry_operator.tenants.outcome import Outcome, Seen
 from tenantry_operator.tenants.quotas import Limits
+from tenantry_operator.tenants.variants import name_variants
 from tenantry_operator.tenants.view import Entry, TenantView
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a reconcile worked from: the sweep compares it with later snapshots."""
-
-    home: Key
-    desired: Desired
-    state: DatabaseState
-    limits: Limits | None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one database."""
-
-    entry: str
-    record: Object | None
-    """Its entry in ``status.databases``; None when it leaves the status."""
-    error: ReconcileError | None = None
-    look_again: float | None = None
-    seen: Seen | None = None
-    drift: tuple[str, ...] = ()
-    """What was found to differ and was mended."""
-    done: list[str] = field(default_factory=list)
-    """The steps that were executed."""
-
-    @property
-    def state(self) -> DatabaseState | None:
-        """What was observed of the database, before anything was done."""
-        return self.seen.state if self.seen is not None else None
 
 
 class Databases:
@@ -237,33 +206,10 @@ class _Task:
             tenant_id=self.view.id,
             entry=self.entry.name,
             isolation=isolation,
-            names=self._variants(isolation)[0],
+            names=name_variants(self.view, self.entry, self.record, isolation)[0],
             blueprint=f"{self.view.namespace}/{self.entry.blueprint}",
             presence=presence,
         )
-
-    def _variants(self, isolation: Isolation) -> list[Names]:
-        """The names it may have, in the order they are tried: only the recorded ones once there are some."""
-        several = sum(entry.blueprint == self.entry.blueprint for entry in self.view.entries) > 1
-        variants: list[Names] = []
-        # The names it was made with may be from when it was the only database of its blueprint.
-        for extended, longer in product((several, not several), (False, True)):
-            names = naming.names_for(
-                isolation,
-                self.entry.blueprint,
-                self.view.id,
-                self.entry.name,
-                namespace=self.view.namespace,
-                several=extended,
-                disambiguate=longer,
-            )
-            if names not in variants:
-                variants.append(names)
-        recorded = (self.record.get("database"), self.record.get("schema"), self.record.get("login"))
-        for names in variants:
-            if recorded[:2] == (names.database, names.schema) and recorded[2] in (None, *names.logins):
-                return [names]
-        return variants[:2]
 
     async def _converge(self, server: Server, wanted: Desired, limits: Limits | None) -> None:
         """Observes, plans and applies until nothing is left to do.
@@ -295,7 +241,7 @@ class _Task:
         self, server: Server, wanted: Desired, state: DatabaseState
     ) -> tuple[Desired, DatabaseState | None]:
         """Makes sure that nothing of anybody else's is meant; None: there is nothing of the tenant's."""
-        for names in self._variants(wanted.isolation)[1:]:
+        for names in name_variants(self.view, self.entry, self.record, wanted.isolation)[1:]:
             if state.ownership is not Ownership.OTHER_TENANT:
                 break
             wanted = replace(wanted, names=names)

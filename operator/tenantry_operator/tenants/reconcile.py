@@ -19,8 +19,9 @@ from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached, subject
 from tenantry_operator.names import FINALIZER
 from tenantry_operator.tenants import desired, homes, lifecycle, quotas, status
-from tenantry_operator.tenants.databases import Databases, Outcome, Seen
+from tenantry_operator.tenants.databases import Databases
 from tenantry_operator.tenants.lifecycle import Goal
+from tenantry_operator.tenants.outcome import Outcome, Seen
 from tenantry_operator.tenants.view import TenantView
 
 Object = dict[str, Any]

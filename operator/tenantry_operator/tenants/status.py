@@ -12,8 +12,8 @@ from tenantry_operator.engines.base import Presence, UsageRow
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.names import RECREATE_ANNOTATION, ROTATE_ANNOTATION
 from tenantry_operator.tenants import quotas
-from tenantry_operator.tenants.databases import Outcome
 from tenantry_operator.tenants.lifecycle import Goal
+from tenantry_operator.tenants.outcome import Outcome
 from tenantry_operator.tenants.quotas import Usage
 from tenantry_operator.tenants.view import TenantView
 

@@ -1,0 +1,44 @@
+"""What a reconcile saw and did, database by database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tenantry_operator.cache import Key
+from tenantry_operator.engines.base import DatabaseState, Desired
+from tenantry_operator.errors import ReconcileError
+from tenantry_operator.tenants.quotas import Limits
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a reconcile worked from: the sweep compares it with later snapshots."""
+
+    home: Key
+    desired: Desired
+    state: DatabaseState
+    limits: Limits | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one database."""
+
+    entry: str
+    record: Object | None
+    """Its entry in ``status.databases``; None when it leaves the status."""
+    error: ReconcileError | None = None
+    look_again: float | None = None
+    seen: Seen | None = None
+    drift: tuple[str, ...] = ()
+    """What was found to differ and was mended."""
+    done: list[str] = field(default_factory=list)
+    """The steps that were executed."""
+
+    @property
+    def state(self) -> DatabaseState | None:
+        """What was observed of the database, before anything was done."""
+        return self.seen.state if self.seen is not None else None
