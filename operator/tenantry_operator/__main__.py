@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from typing import Any
 
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from tenantry_operator import telemetry
 from tenantry_operator.audit import Audit
 from tenantry_operator.context import Context
-from tenantry_operator.errors import ReconcileError, Retryable
+from tenantry_operator.errors import ReconcileError
 from tenantry_operator.handlers.objects import register
 from tenantry_operator.instances.engines import engine_factory
 from tenantry_operator.kube import NAMESPACES, SECRETS, KubeClient
@@ -30,6 +31,8 @@ from tenantry_operator.sweep import Sweep
 from tenantry_operator.usage import UsageCounter
 
 _log = structlog.get_logger(__name__)
+_LAST_WORDS = 3.0
+"""Seconds that the watches get to end."""
 
 
 class _NoDiffs(DiffBaseStorage):
@@ -97,14 +100,15 @@ async def run(settings: Settings) -> int:
 
     host = f"[{settings.bind_address}]" if ":" in settings.bind_address else settings.bind_address
     start_http_server(settings.metrics_port, settings.bind_address)
-    background = [
+    work = [
         operator.run(),
         Sweep(operator).run(),
         UsageCounter(operator).run(),
         audit.run(),
         lease.hold(),
     ]
-    tasks = [asyncio.create_task(work) for work in background]
+    background = [asyncio.create_task(coroutine) for coroutine in work]
+    stop, watching_since = asyncio.Event(), asyncio.Event()
     watching = asyncio.create_task(
         kopf.operator(
             registry=registry,
@@ -113,9 +117,12 @@ async def run(settings: Settings) -> int:
             clusterwide=not settings.watch_namespaces,
             namespaces=settings.watch_namespaces,
             liveness_endpoint=f"http://{host}:{settings.liveness_port}/healthz",
+            stop_flag=stop,
+            ready_flag=watching_since,
         )
     )
-    done, _ = await asyncio.wait([*tasks, watching], return_when=asyncio.FIRST_COMPLETED)
+    told = asyncio.create_task(_told_to_stop(watching_since))
+    done, _ = await asyncio.wait([*background, watching, told], return_when=asyncio.FIRST_COMPLETED)
     code = 0
     for task in done:
         error = task.exception()
@@ -125,13 +132,29 @@ async def run(settings: Settings) -> int:
             if isinstance(error, LeaseLost):
                 # Another operator may be at work: not even the clean-up may go on.
                 os._exit(code)
-    for task in (*tasks, watching):
-        task.cancel()
-    await asyncio.gather(*tasks, watching, return_exceptions=True)
+    await _cancel(*background, told)
+    stop.set()
+    await asyncio.wait([watching], timeout=_LAST_WORDS)
+    await _cancel(watching)
     await context.servers.close()
     await lease.give_up()
     await kube.close()
     return code
+
+
+async def _told_to_stop(watching: asyncio.Event) -> None:
+    """Waits for a signal. kopf sets handlers of its own when it starts, and would then wait for our tasks."""
+    await watching.wait()
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> None:
@@ -155,9 +178,6 @@ def main() -> None:
     except ConfigException as error:
         sys.stderr.write(f"no way to the API server: {error}; set KUBECONFIG or run in a cluster\n")
         sys.exit(2)
-    except Retryable as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(1)
     except ReconcileError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(1)

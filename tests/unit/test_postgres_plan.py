@@ -112,14 +112,11 @@ def test_steps_never_contradict_the_presence(
     view = data.draw(views(wanted))
     state = DatabaseState(Ownership.OURS, detail=view, logins=tuple(view.logins.values()))
     credentials = Credentials(wanted.names.login_a, "x") if with_credentials else None
-    try:
-        steps = plan(wanted, state, credentials)
-    except Stalled as stalled:
-        assert stalled.reason == "DataLost"
-        assert view.lost
-        assert presence is Presence.LIVE
-        assert not wanted.recreate
+    if view.lost and presence is Presence.LIVE and not wanted.recreate:
+        with pytest.raises(Stalled, match="DataLost"):
+            plan(wanted, state, credentials)
         return
+    steps = plan(wanted, state, credentials)
     names = [step.name for step in steps]
     assert len(set(zip(names, (step.login for step in steps), strict=True))) == len(steps), "a step comes twice"
     creating = {name for name in names if name.startswith(("create", "register", "build", "open", "prepare"))}
@@ -141,7 +138,7 @@ def test_a_stranger_stops_everything(data: st.DataObject, isolation: Isolation) 
         wanted = desired(isolation, presence)
         for ownership in (Ownership.STRANGER, Ownership.OTHER_TENANT):
             state = DatabaseState(ownership, "role x", detail=data.draw(views(wanted)))
-            with pytest.raises(Stalled, match="NameTaken.*role x"):
+            with pytest.raises(Stalled, match=r"NameTaken.*role x"):
                 plan(wanted, state, None)
 
 

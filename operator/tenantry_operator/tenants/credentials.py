@@ -55,6 +55,8 @@ class Binding:
     schema: str | None
     username: str
     sslmode: str | None = None
+    certificates: str | None = None
+    """The certificate authority of the server, in PEM, when there is one of its own."""
 
     def data(self) -> dict[str, str]:
         """The Secret's keys that are not secret."""
@@ -66,7 +68,9 @@ class Binding:
             "database": self.database,
             "schema": self.schema or "",
             "username": self.username,
-        } | ({"sslmode": self.sslmode} if self.sslmode else {})
+            **({"sslmode": self.sslmode} if self.sslmode else {}),
+            **({"certificates": self.certificates} if self.certificates else {}),
+        }
 
     def uri(self, password: str) -> str:
         """The connection URI; the search path is the login's own setting."""

@@ -343,6 +343,7 @@ class _Task:
             schema=wanted.names.schema,
             username=turn.login,
             sslmode=None if access.sslmode == "prefer" else access.sslmode,
+            certificates=dict(access.certificates).get("ca.crt"),
         )
         name = credentials.secret_name(self.view.name, self.entry.name)
         known = secrets.summary(self.context, self.view, name)

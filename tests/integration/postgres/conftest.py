@@ -100,8 +100,10 @@ def server() -> Iterator[Server]:
         if account:
             os.chown(folder, account["user"], account["group"])
         subprocess.run(
-            [BINARIES / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
-            + ["--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"],
+            [
+                *(BINARIES / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8"),
+                *("--locale=C.UTF-8", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"),
+            ],
             check=True,
             capture_output=True,
             cwd="/",
@@ -222,8 +224,7 @@ class Blueprint:
             steps = self.engine.plan(desired, state, credentials)
             try:
                 await self.engine.apply(desired, steps, credentials)
-            except Stale as stale:
-                print("stale:", stale)
+            except Stale:
                 state = await self.engine.observe_one(desired)
                 continue
             return done + [step.name for step in steps]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -42,12 +42,12 @@ class CrashPoints:
 
 
 @pytest.fixture
-def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[CrashPoints]:
+def points(monkeypatch: pytest.MonkeyPatch) -> CrashPoints:
     made = CrashPoints()
     monkeypatch.setattr(engine_module, "reached", made)
     monkeypatch.setattr(execute_module, "reached", made)
     monkeypatch.setattr(vacuum_module, "reached", made)
-    yield made
+    return made
 
 
 async def crash_everywhere(

@@ -149,7 +149,7 @@ async def test_row_removal_that_a_trigger_forbids_is_reported(blueprint: Callabl
     )
     acme = await shop.make()
     fill(shop, acme)
-    with pytest.raises(Stalled, match="RemovalFailed.*not allowed"):
+    with pytest.raises(Stalled, match=r"RemovalFailed.*not allowed"):
         await shop.bring(shop.desired(presence=Presence.ABSENT, login=None))
     assert (await shop.state(acme)).exists
 
@@ -247,9 +247,8 @@ async def test_over_its_storage_quota_a_tenant_reads_and_deletes(
     shop.edition("1.1", "CREATE TABLE more (name text, tenant_id text NOT NULL DEFAULT tenantry.tenant_id())")
     over = shop.desired(read_only=True)
     await shop.bring(over)
-    with shop.login(acme) as session:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            session.execute("INSERT INTO more VALUES ('x')")
+    with shop.login(acme) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute("INSERT INTO more VALUES ('x')")
     if isolation is not Isolation.ROW:
         await shop.bring(shop.desired("globex"))
     with shop.login(globex) as session:
@@ -272,9 +271,9 @@ async def test_a_login_made_while_writing_is_refused_is_refused_too(
     rotated = shop.desired(read_only=True, login=acme.names.login_b)
     await shop.bring(rotated, Credentials(acme.names.login_b, OTHER_PASSWORD))
     assert (await shop.state(rotated)).drift == ()
-    with shop.login(acme, acme.names.login_b, password=OTHER_PASSWORD) as session:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            session.execute("INSERT INTO items (name) VALUES ('x')")
+    login = shop.login(acme, acme.names.login_b, password=OTHER_PASSWORD)
+    with login as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute("INSERT INTO items (name) VALUES ('x')")
 
 
 STRANGERS = [

@@ -72,7 +72,8 @@ BROKEN = [
     ("SELECT 1;\nDELETE FROM tenantry.ledger", 2, "42501", "permission denied"),
     ("SELECT 1;\nVACUUM", 2, "25001", "VACUUM"),
     (
-        "CREATE TABLE a (id int PRIMARY KEY);\nCREATE TABLE b (id int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\n"
+        "CREATE TABLE a (id int PRIMARY KEY);\n"
+        "CREATE TABLE b (id int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\n"
         "INSERT INTO b VALUES (1);",
         None,
         "23503",
@@ -122,10 +123,10 @@ async def test_an_edited_migration_is_refused(isolation: Isolation, blueprint: C
     await shop.make()
     edited = Migration("1.0", "m1", "CREATE TABLE c (tenant_id text NOT NULL)")
     shop.chain = Chain.of(shop.chain.blueprint, "1.0", [shop.chain.migrations[0], edited])
-    with pytest.raises(Stalled, match="MigrationEdited.*m1 of version 1.0.*was edited"):
+    with pytest.raises(Stalled, match=r"MigrationEdited.*m1 of version 1.0.*was edited"):
         await shop.bring(shop.desired())
     shop.chain = Chain.of(shop.chain.blueprint, "1.0", [replace(edited, name="first")])
-    with pytest.raises(Stalled, match="MigrationEdited.*reordered or renamed"):
+    with pytest.raises(Stalled, match=r"MigrationEdited.*reordered or renamed"):
         await shop.bring(shop.desired())
 
 
@@ -145,7 +146,7 @@ async def test_a_migration_outside_of_a_transaction_is_refused(blueprint: Callab
     await shop.make()
     step = Migration("1.1", "index", "CREATE INDEX CONCURRENTLY ON items (id)", transactional=False)
     shop.chain = Chain.of(shop.chain.blueprint, "1.1", [*shop.chain.migrations, step])
-    with pytest.raises(Stalled, match="NotSupported.*transactional: false"):
+    with pytest.raises(Stalled, match=r"NotSupported.*transactional: false"):
         await shop.bring(shop.desired())
 
 
@@ -156,7 +157,7 @@ async def test_a_locked_table_is_tried_again_later(isolation: Isolation, bluepri
     shop.edition("1.1", "ALTER TABLE items ADD more text")
     with shop.login(acme, autocommit=False) as session:
         session.execute("SELECT * FROM items")
-        with pytest.raises(Retryable, match="MigrationBlocked.*55P03"):
+        with pytest.raises(Retryable, match=r"MigrationBlocked.*55P03"):
             await shop.bring(shop.desired())
     assert await shop.bring(shop.desired()) == ["migrate"]
 
@@ -218,7 +219,7 @@ async def test_a_session_is_clean_for_the_next_tenant(blueprint: Callable[..., A
 async def test_seeds_belong_to_the_tenant(isolation: Isolation, blueprint: Callable[..., Any]) -> None:
     shop = blueprint(isolation, ITEMS, "INSERT INTO items VALUES (1)")
     if isolation is Isolation.ROW:
-        with pytest.raises(Stalled, match="MigrationFailed.*tenant_id.*not-null"):
+        with pytest.raises(Stalled, match=r"MigrationFailed.*tenant_id.*not-null"):
             await shop.make()
         return
     acme = await shop.make()

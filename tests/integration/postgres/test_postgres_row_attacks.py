@@ -161,9 +161,8 @@ async def test_numbers_of_shared_keys_cannot_be_chosen(shop: Any) -> None:
 async def test_foreign_keys_cannot_be_used_to_probe(shop: Any) -> None:
     with shop.login(shop.desired("globex")) as session:
         row = session.execute("SELECT id FROM customers").fetchone()
-    with shop.login(shop.desired()) as session:
-        with pytest.raises(psycopg.errors.ForeignKeyViolation):
-            session.execute("INSERT INTO orders (customer) VALUES (%s)", row)
+    with shop.login(shop.desired()) as session, pytest.raises(psycopg.errors.ForeignKeyViolation):
+        session.execute("INSERT INTO orders (customer) VALUES (%s)", row)
 
 
 async def test_functions_in_conditions_see_own_rows_only(shop: Any) -> None:

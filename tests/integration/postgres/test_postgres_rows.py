@@ -14,7 +14,7 @@ from tenantry_operator.errors import Stalled
 
 TENANT = "tenant_id text NOT NULL DEFAULT tenantry.tenant_id()"
 UNSAFE = [
-    ("CREATE TABLE a (id int PRIMARY KEY)", r"a_pkey of table a \(id\): write \(tenant_id, id\), and declare"),
+    ("CREATE TABLE a (id int PRIMARY KEY)", r"a_pkey .*\(id\): write \(tenant_id, id\), and declare"),
     (f"CREATE TABLE a (id int, email text UNIQUE, {TENANT})", r"a_email_key .*write \(tenant_id, email\)"),
     (
         f"CREATE TABLE a (email text, {TENANT}); CREATE UNIQUE INDEX u ON a (lower(email))",
@@ -23,7 +23,7 @@ UNSAFE = [
     (
         f"CREATE TABLE a (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {TENANT});"
         f"CREATE TABLE b (a int REFERENCES a, {TENANT})",
-        r"foreign key b_a_fkey of table b \(a\): write FOREIGN KEY \(tenant_id, a\) REFERENCES a \(tenant_id, id\)",
+        r"b_a_fkey .*\(a\): write FOREIGN KEY \(tenant_id, a\) REFERENCES a \(tenant_id, id\)",
     ),
     (f"CREATE TABLE a (day daterange, {TENANT}, EXCLUDE USING gist (day WITH &&))", "a_day_excl"),
 ]
@@ -120,7 +120,7 @@ async def test_two_tenants_cannot_have_one_id(blueprint: Callable[..., Any]) -> 
     names = replace(shop.desired().names, login_a=f"{shop.name}__x__a", login_b=f"{shop.name}__x__b")
     other = shop.desired(tenant_id="acme", names=names, login=names.login_a)
     other = replace(other, tenant="shop/other")
-    with pytest.raises(Stalled, match="IdTaken.*shop/acme"):
+    with pytest.raises(Stalled, match=r"IdTaken.*shop/acme"):
         await shop.bring(other, Credentials(names.login_a, "x"))
 
 

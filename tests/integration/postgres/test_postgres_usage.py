@@ -68,7 +68,7 @@ async def test_a_tenants_own_rows_are_counted(shop: Any) -> None:
     ],
 )
 async def test_a_query_that_does_anything_else_is_refused(query: str, shop: Any) -> None:
-    with pytest.raises(Stalled, match="UsageQueryFailed.*usage query of users"):
+    with pytest.raises(Stalled, match=r"UsageQueryFailed.*usage query of users"):
         await shop.engine.usage(shop.desired(), {"users": query})
     with shop.login(shop.desired()) as session:
         assert session.execute("SELECT count(*) FROM users").fetchone() == (3,)

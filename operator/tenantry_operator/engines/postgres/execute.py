@@ -114,7 +114,9 @@ class Executor(Runner):
                 cursor = await connection.execute("SELECT pg_catalog.to_regnamespace('tenantry') IS NULL")
                 row = await cursor.fetchone()
                 if row is not None and row[0]:
-                    await self.send(connection, shared.render_close_public().add(shared.render_prepare()))
+                    await self.send(
+                        connection, shared.render_close_public().add(shared.render_prepare(self.installation))
+                    )
             self.set_prepared(name, True)
 
     async def _create_schema(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:

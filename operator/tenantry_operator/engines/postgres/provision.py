@@ -21,6 +21,7 @@ from tenantry_operator.engines.postgres.statements import (
     render_create_login,
     render_create_role,
     render_default_privileges,
+    render_give_up,
     render_mark,
     render_membership,
 )
@@ -43,14 +44,26 @@ def versioned(mark: Mark, chain: Chain | None) -> Mark:
 
 
 def render_roles(
-    desired: Desired, facts: Facts, missing: frozenset[str], credentials: Credentials | None
+    desired: Desired,
+    facts: Facts,
+    missing: frozenset[str],
+    credentials: Credentials | None,
+    *,
+    owner_mark: Mark | None = None,
 ) -> Script:
-    """Those of a tenant's roles that are missing, and the memberships among them. For a steward."""
-    names, mark, group = desired.names, desired.mark, group_of(desired.names.owner)
+    """Those of a tenant's roles that are missing. For a steward.
+
+    :param owner_mark: on the owner role; with a version once the data is there: that it was there is known
+        by it afterwards.
+    """
+    names, group = desired.names, group_of(desired.names.owner)
     script = Script()
-    for role in (names.owner, group):
-        if role in missing:
-            script.add(render_create_role(role, mark))
+    if names.owner in missing:
+        script.add(render_create_role(names.owner, owner_mark or desired.mark))
+    elif owner_mark is not None:
+        script.add(render_mark("ROLE", names.owner, owner_mark))
+    if group in missing:
+        script.add(render_create_role(group, desired.mark))
     if credentials is not None and credentials.login in missing:
         script.add(render_login(desired, facts, credentials))
     return script
@@ -98,7 +111,7 @@ def render_acting(desired: Desired) -> Script:
 
 
 def render_acting_end() -> Script:
-    """Nobody else is ever to see the line."""
+    """Nobody else is ever to see the line. For the administrator, or a steward."""
     return Script().format("DELETE FROM tenantry.acting")
 
 
@@ -112,15 +125,15 @@ def render_migrate(
 ) -> Script:
     """Brings a tenant's own schema or database to the chain's version. As administrator."""
     names, mark = desired.names, versioned(desired.mark, chain)
-    script = render_acting(desired)
+    # The ledger first: what was meanwhile applied by somebody else is not applied again.
+    script = render_ledger(data_schema(desired), chain, pending).add(render_acting(desired))
     script.add(render_as_steward(installation.steward(names.owner), names.owner))
     script.add(render_run(data_schema(desired), names.owner, pending, located=located))
     if names.schema is None:
         script.add(render_mark("DATABASE", names.database, mark))
     else:
         script.add(render_mark("SCHEMA", names.schema, mark))
-    script.add(render_as_admin(names.owner))
-    return script.add(render_ledger(data_schema(desired), chain, pending), render_acting_end())
+    return script.add(render_acting_end(), render_give_up(names.owner))
 
 
 def render_create_schema(
@@ -138,14 +151,18 @@ def render_create_schema(
     migrations = chain.migrations if chain is not None else ()
     mark = versioned(desired.mark, chain)
     created = credentials.login if credentials is not None and credentials.login in missing else None
-    script = Script().add(render_registration(desired))
+    # All that the administrator does comes first, so that it takes the steward's place only once: the
+    # server works out anew who may do so, after every change of any membership.
+    script = render_registration(desired)
     if names.owner not in missing:
         # Made anew after the data was lost: what was applied is gone with it.
         script.add(render_forget_ledger(schema))
+    if chain is not None:
+        script.add(render_ledger(schema, chain, migrations))
     if migrations:
         script.add(render_acting(desired))
     script.add(render_as_steward(installation.steward(names.owner)))
-    script.add(render_roles(desired, facts, missing, credentials))
+    script.add(render_roles(desired, facts, missing, credentials, owner_mark=mark))
     script.format(
         "GRANT {owner} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
         "CREATE SCHEMA {schema} AUTHORIZATION {owner};\n"
@@ -154,21 +171,18 @@ def render_create_schema(
         owner=sql.Identifier(names.owner),
         group=sql.Identifier(group),
     )
-    script.add(render_mark("SCHEMA", schema, mark), render_mark("ROLE", names.owner, mark))
+    script.add(render_mark("SCHEMA", schema, mark))
     script.add(render_default_privileges(names.owner, group))
     if created is not None:
         script.add(render_login_memberships(desired, group, created))
     early = any(_TEMPORARY.search(migration.sql) for migration in migrations)
     if early:
         script.add(_render_connect(desired))
-    script.add(render_run(schema, names.owner, migrations, located=located))
-    script.add(render_as_admin(names.owner))
-    if chain is not None:
-        script.add(render_ledger(schema, chain, migrations))
     if migrations:
-        script.add(render_acting_end())
+        script.add(render_run(schema, names.owner, migrations, located=located), render_acting_end())
+    script.add(render_give_up(names.owner))
     if not early:
-        script.add(render_as_steward(installation.steward(names.owner)), _render_connect(desired))
+        script.add(_render_connect(desired))
     return script
 
 
@@ -241,7 +255,7 @@ def render_build_database(
     mark = versioned(desired.mark, chain)
     script = Script()
     if not prepared:
-        script.add(render_prepare())
+        script.add(render_prepare(installation))
     script.add(render_registration(desired), render_acting(desired))
     script.add(render_as_steward(installation.steward(names.owner), names.owner), render_close_public())
     script.format(

@@ -77,7 +77,7 @@ def render_close_public() -> Script:
     return Script().format("REVOKE ALL ON SCHEMA public FROM PUBLIC")
 
 
-def render_prepare() -> Script:
+def render_prepare(installation: Installation) -> Script:
     """The schema ``tenantry``: ledger, logins, and the function that says whose session it is.
 
     The function is open to everybody and answers from the name of the session's login, which nothing that
@@ -110,5 +110,7 @@ def render_prepare() -> Script:
         "COMMENT ON FUNCTION tenantry.tenant_id() IS 'The tenant that this session belongs to';\n"
         "REVOKE ALL ON FUNCTION tenantry.tenant_id() FROM PUBLIC;\n"
         "GRANT EXECUTE ON FUNCTION tenantry.tenant_id() TO PUBLIC;\n"
-        "GRANT USAGE ON SCHEMA tenantry TO PUBLIC"
+        "GRANT USAGE ON SCHEMA tenantry TO PUBLIC;\n"
+        "GRANT DELETE ON tenantry.acting TO {keeper}",
+        keeper=sql.Identifier(installation.keeper),
     )

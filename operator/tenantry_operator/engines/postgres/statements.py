@@ -70,11 +70,14 @@ def render_as_steward(steward: str, owner: str | None = None) -> Script:
     return script
 
 
+def render_give_up(owner: str) -> Script:
+    """The steward has the owner's rights no longer."""
+    return Script().format("REVOKE {owner} FROM CURRENT_USER GRANTED BY CURRENT_USER", owner=sql.Identifier(owner))
+
+
 def render_as_admin(owner: str | None = None) -> Script:
     """Ends :func:`render_as_steward`: the steward gives up ``owner``'s rights, the administrator acts."""
-    script = Script()
-    if owner is not None:
-        script.format("REVOKE {owner} FROM CURRENT_USER GRANTED BY CURRENT_USER", owner=sql.Identifier(owner))
+    script = Script() if owner is None else render_give_up(owner)
     return script.format("SET LOCAL ROLE NONE")
 
 
