@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from tenantry_operator.engines.postgres.connections import Connection
@@ -133,8 +134,15 @@ JOIN pg_catalog.pg_roles r ON r.oid = a.roleid
 JOIN pg_catalog.pg_roles m ON m.oid = a.member
 JOIN pg_catalog.pg_roles g ON g.oid = a.grantor
 WHERE NOT (m.rolname = ANY (%(own)s::text[]) AND a.admin_option AND NOT a.inherit_option AND NOT a.set_option)
-  AND (%(names)s::text[] IS NULL OR r.rolname = ANY (%(names)s::text[]) OR m.rolname = ANY (%(names)s::text[]))
 """
+
+# Two indexes, on roleid and on member, serve the two halves.
+_SOME_MEMBERS = sql.SQL("{members} AND (a.roleid = ANY ({roles}) OR a.member = ANY ({roles}))").format(
+    members=sql.SQL(_MEMBERS),
+    roles=sql.SQL(
+        "ARRAY(SELECT o.oid FROM pg_catalog.pg_roles o WHERE o.rolname = ANY (%(names)s::text[]))::oid[]"
+    ),
+)
 
 _DATABASES = """
 SELECT d.datname::text AS name,
@@ -157,18 +165,11 @@ LEFT JOIN LATERAL (
         FROM pg_catalog.pg_shdepend h JOIN pg_catalog.pg_roles r ON r.oid = h.refobjid
         WHERE h.dbid = d.oid AND h.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
           AND h.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND h.deptype IN ('o', 'a')
+          AND o.rolname = d.datname
         GROUP BY h.deptype, r.rolname
     ) g
-) p ON o.rolname = d.datname
+) p ON true
 WHERE %(names)s::text[] IS NULL OR d.datname = ANY (%(names)s::text[])
-"""
-
-_SIZES = """
-SELECT d.datname::text, pg_catalog.pg_database_size(d.oid)
-FROM pg_catalog.pg_database d
-WHERE (%(names)s::text[] IS NULL OR d.datname = ANY (%(names)s::text[]))
-  AND (pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
-       OR pg_catalog.has_database_privilege(d.oid, 'CONNECT'))
 """
 
 
@@ -195,13 +196,12 @@ async def observe_server(
     async with connection.cursor(row_factory=class_row(RoleRow)) as role_cursor:
         role_rows = await (await role_cursor.execute(_ROLES, {"names": names})).fetchall()
     async with connection.cursor(row_factory=class_row(MemberRow)) as member_cursor:
-        await member_cursor.execute(
-            _MEMBERS, {"names": None if members is None else list(members), "own": list(own_roles)}
-        )
+        parameters = {"names": None if members is None else list(members), "own": list(own_roles)}
+        await member_cursor.execute(sql.SQL(_MEMBERS) if members is None else _SOME_MEMBERS, parameters)
         member_rows = await member_cursor.fetchall()
     async with connection.cursor(row_factory=class_row(DatabaseRow)) as database_cursor:
-        parameters = {"names": None if databases is None else list(databases)}
-        database_rows = await (await database_cursor.execute(_DATABASES, parameters)).fetchall()
+        names = None if databases is None else list(databases)
+        database_rows = await (await database_cursor.execute(_DATABASES, {"names": names})).fetchall()
     by_role: dict[str, list[MemberRow]] = {}
     by_member: dict[str, list[MemberRow]] = {}
     for row in member_rows:
@@ -214,13 +214,3 @@ async def observe_server(
         memberships=by_member,
         databases={row.name: row for row in database_rows},
     )
-
-
-async def observe_sizes(connection: Connection, databases: Sequence[str] | None = None) -> dict[str, int]:
-    """Bytes by database, as far as the administrator may know them.
-
-    :param databases: only these; None: all.
-    """
-    names = None if databases is None else list(databases)
-    rows = await (await connection.execute(_SIZES, {"names": names})).fetchall()
-    return {name: size for name, size in rows if size is not None}

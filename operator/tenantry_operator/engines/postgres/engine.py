@@ -23,19 +23,22 @@ from tenantry_operator.engines.postgres import hardening
 from tenantry_operator.engines.postgres.catalog import (
     ServerCatalog,
     observe_server,
-    observe_sizes,
 )
 from tenantry_operator.engines.postgres.connections import Access, Connections, ConnectionSettings
 from tenantry_operator.engines.postgres.execute import Executor
 from tenantry_operator.engines.postgres.inside import SharedCatalog, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.plan import PostgresStep, plan
+from tenantry_operator.engines.postgres.sizes import Sizes, measure_databases, measure_schemas
 from tenantry_operator.engines.postgres.sqlstate import translate
 from tenantry_operator.engines.postgres.state import PostgresState
 from tenantry_operator.engines.postgres.usage import count
 from tenantry_operator.errors import Retryable
 from tenantry_operator.faults import reached
 from tenantry_operator.tenants.naming import connect_group_of, group_of, read_only_group_of
+
+_MANY = 50
+"""Schemas whose measurement leaves so much in the memory of the server's process that the session ends."""
 
 
 class PostgresEngine:
@@ -56,6 +59,8 @@ class PostgresEngine:
         self._settings = replace(settings or ConnectionSettings(), concurrency=concurrency)
         self._installation = Installation(installation)
         self._connections = Connections(access, self._settings)
+        self._sizes = Sizes()
+        self._schema_sizes: dict[str, Sizes] = {}
         self._executor = Executor(self._connections, self._installation, self.observe_one)
 
     async def observe(self) -> PostgresState:
@@ -65,12 +70,14 @@ class PostgresEngine:
         try:
             async with self._connections.use() as connection:
                 catalog = await observe_server(connection, self._own_roles())
-                sizes = await observe_sizes(connection)
+            names = self._shared_databases(catalog)
+            sizes = await self._measure(catalog, names)
             shared = {}
-            for name in self._shared_databases(catalog):
-                found = await self._observe_shared(name, None)
+            for name in names:
+                found = await self._observe_shared(name)
                 if found is not None:
                     shared[name] = found
+                    sizes[name] = sum(schema.bytes for schema in found.schemas.values())
         except psycopg.Error as error:
             raise _observation_error(error, where) from None
         self._executor.learn(catalog, shared)
@@ -100,9 +107,9 @@ class PostgresEngine:
                     members=sorted(own),
                     databases=[names.database],
                 )
-                sizes = await observe_sizes(connection, [names.database])
+                sizes = await measure_databases(connection, [names.database] if names.schema is None else [])
             if names.schema is not None and names.database in self._shared_databases(catalog):
-                found = await self._observe_shared(names.database, [names.schema])
+                found = await self._observe_shared(names.database, names.schema, names.logins)
                 if found is not None:
                     shared[names.database] = found
         except psycopg.Error as error:
@@ -153,12 +160,42 @@ class PostgresEngine:
                 names.append(database.name)
         return names
 
-    async def _observe_shared(self, name: str, schemas: Sequence[str] | None) -> SharedCatalog | None:
+    async def _measure(self, catalog: ServerCatalog, shared: Sequence[str]) -> dict[str, int]:
+        """Sizes of the databases but those that are shared, whose schemas are measured each."""
+        counters = {name: row.writes for name, row in catalog.databases.items() if name not in shared}
+        due = self._sizes.due(counters)
+        if due:
+            async with self._connections.use() as connection:
+                self._sizes.take(counters, await measure_databases(connection, due))
+        return self._sizes.all()
+
+    async def _observe_shared(
+        self, name: str, schema: str | None = None, logins: Sequence[str] | None = None
+    ) -> SharedCatalog | None:
+        """A shared database with the sizes of its schemas; None when it is gone."""
+        known = self._schema_sizes.setdefault(name, Sizes())
+        only = None if schema is None else [schema]
         try:
             async with self._connections.use(name) as connection:
-                return await observe_shared(connection, self._installation.id, schemas=schemas)
+                found = await observe_shared(connection, self._installation.id, schemas=only, logins=logins)
+            counters = {row.name: row.counter for row in found.schemas.values() if row.mark is not None}
+            due = known.due(counters) if only is None else [row for row in only if row in counters]
+            if due:
+                # What the server's process learns of the relations on the way, it forgets with the session.
+                async with self._connections.use(name, keep=len(due) < _MANY) as connection:
+                    measured = await measure_schemas(connection, due)
+                if only is None:
+                    known.take(counters, measured)
+            else:
+                measured = {}
         except Stale:
-            return None  # dropped since it was listed
+            return None
+        sizes = {**known.all(), **measured}
+        schemas = {
+            row.name: replace(row, bytes=sizes[row.name]) if row.name in sizes else row
+            for row in found.schemas.values()
+        }
+        return replace(found, schemas=schemas)
 
     def _report(self, catalog: ServerCatalog, sizes: Mapping[str, int]) -> ServerReport:
         facts = catalog.facts

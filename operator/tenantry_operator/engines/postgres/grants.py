@@ -22,13 +22,16 @@ from tenantry_operator.engines.postgres.statements import (
 
 _READ = """
 SELECT CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END, c.oid::pg_catalog.regclass::text, c.relacl::text[]
-FROM pg_catalog.pg_class c
-WHERE c.relnamespace = %(schema)s::pg_catalog.regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-  AND c.relowner = %(owner)s::pg_catalog.regrole
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
+WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+  AND d.refobjid = %(schema)s::pg_catalog.regnamespace AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relowner = %(owner)s::pg_catalog.regrole
 UNION ALL
 SELECT 'f', p.oid::pg_catalog.regprocedure::text, p.proacl::text[]
-FROM pg_catalog.pg_proc p
-WHERE p.pronamespace = %(schema)s::pg_catalog.regnamespace AND p.proowner = %(owner)s::pg_catalog.regrole
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc p ON p.oid = d.objid
+WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+  AND d.refobjid = %(schema)s::pg_catalog.regnamespace AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+  AND p.proowner = %(owner)s::pg_catalog.regrole
 """
 
 _ON: dict[str, LiteralString] = {"r": "TABLE", "S": "SEQUENCE", "f": "ROUTINE"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from psycopg import sql
+
 from tenantry_operator.engines.base import Mark
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.rowcatalog import Relation, read_relations
@@ -25,6 +27,9 @@ class SchemaRow:
     """The owner's default privileges by kind."""
     bytes: int = 0
     writes: int = 0
+    """Rows inserted, updated and deleted."""
+    counter: int = 0
+    """Moves whenever the size may have changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +55,55 @@ LEFT JOIN pg_catalog.pg_description d
 WHERE n.nspname !~ '^pg_' AND (%(names)s::text[] IS NULL OR n.nspname = ANY (%(names)s::text[]))
 """
 
-_OBJECTS = """
+# Counters that move whenever a size may have changed: rows written, vacuumed, or a file exchanged.
+_OBJECTS = sql.SQL("""
 SELECT n.nspname::text, k.kind, k.acl::text[], (count(*) FILTER (WHERE k.owner = n.nspowner))::int,
-       sum(k.bytes)::bigint, sum(k.writes)::bigint
+       sum(k.pages)::bigint * 8192, sum(k.writes)::bigint, sum(k.other)::bigint
 FROM (
     SELECT c.relnamespace AS namespace,
            c.relowner AS owner,
-           CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END AS kind,
+           CASE c.relkind WHEN 'S' THEN 'S' WHEN 'i' THEN 'i' ELSE 'r' END AS kind,
            c.relacl AS acl,
-           CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_total_relation_size(c.oid) ELSE 0 END AS bytes,
-           CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_stat_get_tuples_inserted(c.oid)
+           c.relpages AS pages,
+           CASE c.relkind WHEN 'r' THEN pg_catalog.pg_stat_get_tuples_inserted(c.oid)
                 + pg_catalog.pg_stat_get_tuples_updated(c.oid) + pg_catalog.pg_stat_get_tuples_deleted(c.oid)
-           ELSE 0 END AS writes
-    FROM pg_catalog.pg_class c
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+           ELSE 0 END AS writes,
+           CASE c.relkind WHEN 'r' THEN c.relfilenode::bigint + pg_catalog.pg_stat_get_vacuum_count(c.oid)
+                + pg_catalog.pg_stat_get_autovacuum_count(c.oid)
+           ELSE 0 END AS other
+    FROM {relations}
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i')
     UNION ALL
-    SELECT p.pronamespace, p.proowner, 'f', p.proacl, 0, 0 FROM pg_catalog.pg_proc p
+    SELECT p.pronamespace, p.proowner, 'f', p.proacl, 0, 0, 0 FROM {routines}
 ) k
 JOIN pg_catalog.pg_namespace n ON n.oid = k.namespace
 WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'tenantry')
-  AND (%(names)s::text[] IS NULL OR n.nspname = ANY (%(names)s::text[]))
 GROUP BY n.nspname, k.kind, k.acl
+""")
+_ALL_OBJECTS = _OBJECTS.format(
+    relations=sql.SQL("pg_catalog.pg_class c"), routines=sql.SQL("pg_catalog.pg_proc p")
+)
+
+# There is no index by schema but that of the dependencies: without it, every look at one tenant would read
+# the catalogs of all.
+_IN_SCHEMA = sql.SQL("""
+    pg_catalog.pg_depend d
+    JOIN {catalog} {alias} ON {alias}.oid = d.objid AND d.classid = {name}::pg_catalog.regclass
+     AND d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+     AND d.refobjid = ANY (ARRAY(SELECT m.oid FROM pg_catalog.pg_namespace m WHERE m.nspname = ANY (%(names)s)))
+""")
+_SOME_OBJECTS = _OBJECTS.format(
+    relations=_IN_SCHEMA.format(
+        catalog=sql.SQL("pg_catalog.pg_class"), alias=sql.SQL("c"), name=sql.Literal("pg_catalog.pg_class")
+    ),
+    routines=_IN_SCHEMA.format(
+        catalog=sql.SQL("pg_catalog.pg_proc"), alias=sql.SQL("p"), name=sql.Literal("pg_catalog.pg_proc")
+    ),
+)
+
+_REGISTRATIONS = """
+SELECT l.login::text, l.tenant_id FROM tenantry.logins l
+WHERE %(logins)s::text[] IS NULL OR l.login = ANY (%(logins)s::text[])
 """
 
 _DEFAULTS = """
@@ -81,29 +114,35 @@ WHERE a.defaclnamespace = 0 AND (%(owners)s::text[] IS NULL OR r.rolname = ANY (
 
 
 async def observe_shared(
-    connection: Connection, installation: str, *, schemas: Sequence[str] | None = None
+    connection: Connection,
+    installation: str,
+    *,
+    schemas: Sequence[str] | None = None,
+    logins: Sequence[str] | None = None,
 ) -> SharedCatalog:
-    """Reads what is kept in the database of the connection.
+    """Reads what is kept in the database of the connection. Sizes are the server's own estimates.
 
     :param schemas: only these; None: all.
+    :param logins: only the registrations of these; None: all.
     """
     names = None if schemas is None else list(schemas)
     parameters = {"names": None if names is None else [*names, "tenantry"]}
     rows = await (await connection.execute(_SCHEMAS, parameters)).fetchall()
-    counted = await (await connection.execute(_OBJECTS, {"names": names})).fetchall()
+    query = _ALL_OBJECTS if names is None else _SOME_OBJECTS
+    counted = await (await connection.execute(query, {"names": names})).fetchall()
     defaults = await observe_defaults(connection, None if names is None else [row[1] for row in rows])
     prepared = any(row[0] == "tenantry" for row in rows)
     registered = []
     if prepared:
-        cursor = await connection.execute("SELECT login::text, tenant_id FROM tenantry.logins")
-        registered = await cursor.fetchall()
+        some = None if logins is None else list(logins)
+        registered = await (await connection.execute(_REGISTRATIONS, {"logins": some})).fetchall()
     objects: dict[str, dict[tuple[str, tuple[str, ...]], int]] = {}
-    sizes: dict[str, tuple[int, int]] = {}
-    for name, kind, acl, count, size, writes in counted:
-        if count:
+    sums: dict[str, tuple[int, int, int]] = {}
+    for name, kind, acl, count, size, writes, other in counted:
+        if count and kind != "i":
             objects.setdefault(name, {})[kind, tuple(acl or ())] = count
-        before = sizes.get(name, (0, 0))
-        sizes[name] = (before[0] + size, before[1] + writes)
+        before = sums.get(name, (0, 0, 0))
+        sums[name] = (before[0] + size, before[1] + writes, before[2] + other)
     relations: dict[str, tuple[Relation, ...]] = {}
     shares: dict[str, dict[str, int]] = {}
     for name, _, comment, _ in rows:
@@ -124,8 +163,9 @@ async def observe_shared(
                 acl=acl,
                 objects=objects.get(name, {}),
                 defaults=defaults.get(owner, {}),
-                bytes=sizes.get(name, (0, 0))[0],
-                writes=sizes.get(name, (0, 0))[1],
+                bytes=sums.get(name, (0, 0, 0))[0],
+                writes=sums.get(name, (0, 0, 0))[1],
+                counter=sum(sums.get(name, (0, 0, 0))[1:]),
             )
             for name, owner, mark, acl in rows
         },

@@ -132,7 +132,9 @@ class Look:
         registered = self.shared is not None and any(
             self.shared.registrations.get(login) == self.desired.tenant_id for login in names.logins
         )
-        findings = tuple(self._findings(group, list(present))) if data and complete else ()
+        # In an order of their own: the catalogs answer in any order, and an order is no change.
+        found = self._findings(group, list(present)) if data and complete else ()
+        findings = tuple(sorted(set(found), key=lambda finding: finding.text))
         own = {name for name in fixed if name in roles and not self.row}
         return View(
             where=f"database {names.database}" + (f", schema {names.schema}" if names.schema else ""),

@@ -12,8 +12,10 @@ from tenantry_operator.faults import reached
 
 _TABLES = """
 SELECT c.oid::pg_catalog.regclass::text
-FROM pg_catalog.pg_class c
-WHERE c.relnamespace = %(schema)s::pg_catalog.regnamespace AND c.relkind IN ('r', 'm')
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
+WHERE d.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+  AND d.refobjid = %(schema)s::pg_catalog.regnamespace AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  AND c.relkind IN ('r', 'm')
   AND c.relowner = %(owner)s::pg_catalog.regrole
 ORDER BY c.oid
 """
