@@ -96,7 +96,7 @@ class Api:
         self.kubectl("delete", kind, name, "--wait=false", "--ignore-not-found", *(["-n", where] if where else []))
 
     def wait(
-        self, kind: str, name: str, where: str | None, done: Callable[[Object | None], Any], timeout: float = 60
+        self, kind: str, name: str, where: str | None, done: Callable[[Object | None], Any], timeout: float = 120
     ) -> Object:
         """Waits until an object is as wanted, and returns it; an empty one when it is gone."""
         deadline = time.monotonic() + timeout
@@ -109,11 +109,11 @@ class Api:
                 raise AssertionError(f"after {timeout} s {kind} {name} is not as wanted: {status}")
             time.sleep(0.2)
 
-    def ready(self, where: str, name: str, reason: str = "Ready", timeout: float = 60) -> Object:
+    def ready(self, where: str, name: str, reason: str = "Ready", timeout: float = 120) -> Object:
         """Waits until a Tenant is Ready with a reason, for its present generation."""
         return self.wait("tenant", name, where, lambda t: t is not None and is_ready(t, reason), timeout)
 
-    def trouble(self, kind: str, where: str | None, name: str, reason: str, timeout: float = 60) -> Object:
+    def trouble(self, kind: str, where: str | None, name: str, reason: str, timeout: float = 120) -> Object:
         """Waits until an object is not Ready for a reason; returns its Ready condition."""
 
         def in_trouble(obj: Object | None) -> bool:
@@ -125,7 +125,7 @@ class Api:
         assert ready is not None
         return ready
 
-    def gone(self, kind: str, name: str, where: str | None = None, timeout: float = 60) -> None:
+    def gone(self, kind: str, name: str, where: str | None = None, timeout: float = 120) -> None:
         """Waits until an object is gone."""
         self.wait(kind, name, where, lambda found: found is None, timeout)
 

@@ -45,14 +45,14 @@ def test_a_missing_blueprint_is_waited_for_and_heals_by_itself(api: Api) -> None
     ready = api.trouble("tenant", SPACE, "early", "BlueprintVersionNotFound")
     assert "1.0" in ready["message"]
     api.apply(*blueprint(SPACE, "later", NOTES))
-    api.ready(SPACE, "early", timeout=10)
+    api.ready(SPACE, "early", timeout=30)
 
 
 def test_a_missing_plan_is_waited_for(api: Api) -> None:
     api.apply(tenant(SPACE, "planless", "notes", plan={"code": "bad-input-plan"}))
     assert "bad-input-plan" in api.trouble("tenant", SPACE, "planless", "PlanNotFound")["message"]
     api.apply(manifest("Plan", "bad-input-plan", {"database": {"connections": 3}}))
-    api.ready(SPACE, "planless", timeout=10)
+    api.ready(SPACE, "planless", timeout=30)
     limit = run(api.cluster.admin_dsn(), "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'notes__planless__a'")
     assert limit == [(3,)]
 
@@ -132,7 +132,7 @@ def test_a_missing_instance_and_its_missing_secret_and_an_unreachable_server(api
     api.trouble("databaseinstance", SPACE, "elsewhere", "ServerUnreachable")
     # A new tenant goes on working meanwhile.
     api.apply(tenant(SPACE, "beside", "notes"))
-    api.ready(SPACE, "beside", timeout=15)
+    api.ready(SPACE, "beside", timeout=40)
     instance["spec"]["external"]["port"] = pool["spec"]["external"]["port"]
     api.apply(instance)
     assert api.ready(SPACE, "away")["metadata"]["generation"] == 1
@@ -174,7 +174,7 @@ def test_two_tenants_of_one_id(api: Api) -> None:
     api.patch("tenant", "first", SPACE, {"spec": {"deletionPolicy": "Delete"}})
     api.delete("tenant", "first", SPACE)
     api.gone("tenant", "first", SPACE)
-    api.ready(SPACE, "second", timeout=15)
+    api.ready(SPACE, "second", timeout=40)
 
 
 @pytest.mark.parametrize("what", ["database", "role", "schema"])

@@ -149,7 +149,7 @@ def test_rotation_changes_the_login_and_retires_the_old_one(api: Api, isolation:
         assert notes(api, name) == 1
         # The old login works on for a while, so that applications can change over.
         session.execute("SELECT 1")
-        api.wait("tenant", name, SPACE, lambda _: refused(old), timeout=20)
+        api.wait("tenant", name, SPACE, lambda _: refused(old), timeout=120)
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     again = made(api, name, isolation)
@@ -212,7 +212,7 @@ def test_drift_is_found_and_mended(api: Api, isolation: str, what: str) -> None:
         except psycopg.Error:
             return False
 
-    api.wait("tenant", name, SPACE, mended, timeout=60)
+    api.wait("tenant", name, SPACE, mended, timeout=120)
     api.ready(SPACE, name)
 
 
@@ -248,7 +248,7 @@ def test_the_storage_quota_refuses_writing_until_there_is_room(api: Api, isolati
     api.wait("tenant", name, SPACE, lambda _: not writes(uri))
     assert run(uri, "SELECT count(*) FROM notes") == [(12001,)]
     run(uri, "DELETE FROM notes")
-    api.wait("tenant", name, SPACE, exceeded("False"), timeout=90)
+    api.wait("tenant", name, SPACE, exceeded("False"), timeout=150)
     api.wait("tenant", name, SPACE, lambda _: writes(uri))
 
 

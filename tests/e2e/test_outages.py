@@ -35,7 +35,7 @@ def test_a_server_that_is_killed_while_tenants_are_made_costs_nothing_but_time(a
     api.cluster.up(operator=False, api=False)
     assert api.cluster.operator_pid() is not None, "the operator ended"
     for name in names:
-        api.ready(SPACE, name, timeout=90)
+        api.ready(SPACE, name, timeout=150)
         assert run(api.secret(SPACE, name, "notes")["uri"], "SELECT count(*) FROM notes") == [(0,)]
 
 
@@ -46,4 +46,4 @@ def test_tenants_of_a_server_that_is_away_are_not_ready_and_heal_by_themselves(a
     api.trouble("databaseinstance", "tenantry-system", "pool-a", "ServerUnreachable")
     api.trouble("tenant", SPACE, "witness", "ServerUnreachable")
     api.cluster.up(operator=False, api=False)
-    assert api.ready(SPACE, "witness", timeout=90)["metadata"]["generation"] == 1
+    assert api.ready(SPACE, "witness", timeout=150)["metadata"]["generation"] == 1
