@@ -16,6 +16,7 @@ from benchmarks.population import populated
 from tenantry_local.build import BuildError
 from tenantry_local.errors import LocalError
 
+NAMES = ("provision", "restart", "steady", "memory", "drift")
 PROVISION, RESTART = 1_000, 10_000
 
 
@@ -31,9 +32,7 @@ def _arguments() -> argparse.Namespace:
         "drift: damage done by hand until it is mended. "
         "Figures that were measured while the machine does other work are worth nothing.",
     )
-    parser.add_argument(
-        "what", nargs="?", default="all", choices=["provision", "restart", "steady", "memory", "drift", "all"]
-    )
+    parser.add_argument("what", nargs="*", metavar="what", help=f"{', '.join(NAMES)}, all (the default)")
     parser.add_argument(
         "--tenants",
         type=int,
@@ -49,7 +48,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="times every damage is done (5)")
     parser.add_argument("-o", dest="output", choices=["table", "json"], default="table", help="what is printed")
     parser.add_argument("--profile", action="store_true", help="sample the operator's stack while it provisions")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    unknown = set(arguments.what) - {*NAMES, "all"}
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)} and all")
+    return arguments
 
 
 class _Output:
@@ -77,8 +80,8 @@ class _Output:
 
 
 async def _run(arguments: argparse.Namespace, output: _Output) -> None:
-    what = arguments.what
-    wanted = {"provision", "restart", "steady", "memory", "drift"} if what == "all" else {what}
+    asked = set(arguments.what) or {"all"}
+    wanted = {*NAMES} if "all" in asked else asked
     if "provision" in wanted:
         count = arguments.tenants or PROVISION
         databases = arguments.databases if arguments.databases is not None else max(2, count // 10)

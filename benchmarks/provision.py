@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import sampling
 from benchmarks.environment import Result, bench_cluster, percentile, say
-from benchmarks.measure import Phase, memory, phase
-from benchmarks.raw import Rival, Run, Template, capture, relations, settle
+from benchmarks.measure import Phase, api_requests, difference, memory, operator_metrics, phase, total
+from benchmarks.raw import Rival, Run, Template, Way, capture, relations, settle
 from benchmarks.workload import Kube, Provisioned, blueprint, named, tenants, wide_migrations
 from tenantry_local.cluster import Cluster
 
 TABLES = 20
 CHOICES = (2, 4, 8)
+RECONNECT = 25
 TARGET = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was seen of the operator at work."""
+
+    phase: Phase
+    reached: Provisioned
+    memory: dict[str, int]
+    sweeps: int
+    """Since its start, the one at the start included."""
+    sweep_seconds: float
+    requests: dict[str, int]
 
 
 async def run(count: int, databases: int, *, profile: Path | None = None) -> Result:
@@ -31,6 +47,7 @@ async def run(count: int, databases: int, *, profile: Path | None = None) -> Res
             await _isolation(result, kube, cluster, "Schema", count, profile)
             if databases:
                 await _isolation(result, kube, cluster, "Database", databases, None)
+            await _api_alone(result, kube, cluster, min(count, 300))
     return result
 
 
@@ -45,69 +62,103 @@ async def _isolation(
     trial_template = await capture(kube, cluster, trial, isolation)
     await kube.provision(tenants([f"warmup00-{own}"], own, isolation), f"first of {own}")
     cluster.stop("operator")
-    processes = _choose(cluster, trial_template, max(16, count // 10))
+    way = _choose(cluster, trial_template, max(8, count // 20))
 
     half = count // 2
     names = list(named(count, prefix="r"))
     psql = Rival(cluster, template)
     say(f"{isolation}: psql, first half")
     with phase(cluster) as before:
-        first = psql.run(names[:half], processes)
+        first = psql.run(names[:half], way)
     say(f"{isolation}: the operator")
-    measured, reached, used = await _operator(kube, cluster, own, isolation, count, profile)
+    own_run = await _operator(kube, cluster, own, isolation, count, profile)
     say(f"{isolation}: psql, second half")
     with phase(cluster) as after:
-        second = psql.run(names[half:], processes)
-    _report(result, isolation, measured, reached, used, [before, after], [first, second], template)
+        second = psql.run(names[half:], way)
+    _report(result, isolation, own_run, [before, after], [first, second], template)
     if isolation == "Schema":
         made = {name: relations(cluster, name) for name in (own, rival)}
         result.data["Schema"]["tables"] = made
         # psql's two halves and three that were captured; the operator's and one to begin with.
-        if reached.complete and made != {own: TABLES * (count + 1), rival: TABLES * (count + 3)}:
+        if own_run.reached.complete and made != {own: TABLES * (count + 1), rival: TABLES * (count + 3)}:
             result.notes.append(f"the two did not make the same: {made} tables")
     cluster.start_operator()
 
 
-def _choose(cluster: Cluster, template: Template, count: int) -> int:
-    """The number of psql processes that is fastest here."""
+def _choose(cluster: Cluster, template: Template, count: int) -> Way:
+    """The way to use psql that is fastest here. Each is tried twice, the second time in reverse order."""
     rival = Rival(cluster, template)
-    rates = {}
-    for number, processes in enumerate(CHOICES):
-        ran = rival.run(list(named(count, start=number * count, prefix="c")), processes)
-        rates[processes] = ran.rate
-        say(f"psql with {processes} processes: {ran.rate:.1f} tenants a second")
-    return max(rates, key=lambda processes: rates[processes])
+    numbers = itertools.count()
+
+    def fastest(ways: list[Way]) -> Way:
+        spent = dict.fromkeys(ways, 0.0)
+        for way in (*ways, *reversed(ways)):
+            ran = rival.run(list(named(count, start=next(numbers) * count, prefix="c")), way)
+            spent[way] += ran.seconds
+        for way, seconds in spent.items():
+            say(f"{way}: {2 * count / seconds:.1f} tenants a second")
+        return min(spent, key=lambda way: spent[way])
+
+    best = fastest([Way(processes) for processes in CHOICES])
+    return fastest([best, replace(best, reconnect=RECONNECT)])
 
 
 async def _operator(
     kube: Kube, cluster: Cluster, own: str, isolation: str, count: int, profile: Path | None
-) -> tuple[Phase, Provisioned, dict[str, int]]:
+) -> Measured:
     pid = cluster.start_operator(sampling.environment(profile) if profile else None)
     time.sleep(3)  # what it does after a start is another benchmark's
     settle(cluster)
     if profile:
         os.kill(pid, signal.SIGUSR2)  # begins anew
+    requests = api_requests(cluster)
     with phase(cluster) as measured:
         new = tenants(named(count, prefix=isolation[0].lower()), own, isolation)
         reached = await kube.provision(new, f"{isolation}: Tenants Ready")
-    used = memory(pid)
+    metrics = operator_metrics(cluster)
+    found = Measured(
+        measured,
+        reached,
+        memory(pid),
+        int(total(metrics, "tenantry_sweep_seconds_count")),
+        total(metrics, "tenantry_sweep_seconds_sum"),
+        difference(requests, api_requests(cluster)),
+    )
     if profile:
         os.kill(pid, signal.SIGUSR2)
         time.sleep(1)
     cluster.stop("operator")
-    return measured, reached, used
+    return found
+
+
+async def _api_alone(result: Result, kube: Kube, cluster: Cluster, count: int) -> None:
+    """What the API server takes for a tenant, whoever asks and whatever becomes of it: the writes that there
+    must be, as fast as it takes them, with no operator and no database."""
+    say("the API server alone")
+    cluster.stop("operator")
+    with phase(cluster) as measured:
+        await kube.write_only(tenants(named(count, prefix="w"), "ownschema", "Schema"))
+    result.add(
+        "the API server alone, four writes each",
+        f"{count / measured.seconds:.1f} a second",
+        f"CPU ms: {measured.describe(count)}",
+    )
+    result.data["api_alone"] = {
+        "tenants": count,
+        "rate": round(count / measured.seconds, 2),
+        "cpu_ms_per_tenant": measured.cpu_each(count),
+    }
 
 
 def _report(
     result: Result,
     isolation: str,
-    measured: Phase,
-    reached: Provisioned,
-    used: dict[str, int],
+    own: Measured,
     phases: list[Phase],
     runs: list[Run],
     template: Template,
 ) -> None:
+    reached, measured = own.reached, own.phase
     seconds = sum(run.seconds for run in runs)
     count = sum(run.tenants for run in runs)
     raw_rate = count / seconds
@@ -117,7 +168,7 @@ def _report(
     result.add(
         f"{isolation}: {reached.asked:,} Tenants",
         f"{reached.rate:.1f} a second" + ("" if reached.complete else f", only {len(reached.ready)} Ready"),
-        f"{raw_rate:.1f} a second, {runs[0].processes} psql ({halves} before and after)",
+        f"{raw_rate:.1f} a second, {runs[0].way} ({halves} before and after)",
         f"{ratio:.2f}",
         f"{TARGET}" if isolation == "Schema" else "",
     )
@@ -140,9 +191,13 @@ def _report(
         "wait_p50": round(percentile(reached.waits, 0.5), 2),
         "wait_p99": round(percentile(reached.waits, 0.99), 2),
         "cpu_ms_per_tenant": measured.cpu_each(len(reached.ready)),
-        "operator_memory": used,
+        "operator_memory": own.memory,
+        "sweeps": own.sweeps,
+        "sweep_seconds": round(own.sweep_seconds, 2),
+        "api_requests": own.requests,
         "psql": {
-            "processes": runs[0].processes,
+            "processes": runs[0].way.processes,
+            "reconnect": runs[0].way.reconnect,
             "rate": round(raw_rate, 2),
             "rates": [round(run.rate, 2) for run in runs],
             "cpu_ms_per_tenant": together.cpu_each(count),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from fractions import Fraction
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[kMGTPE]|[KMGTPE]i)?")
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|m|h)")
@@ -35,7 +36,7 @@ def parse_quantity(value: int | str) -> int:
             f"{value!r} is not a size; write a number and one of k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei, "
             "such as 5Gi"
         )
-    return math.ceil(Decimal(match["number"]) * _UNITS[match["unit"] or ""])
+    return math.ceil(Fraction(match["number"]) * _UNITS[match["unit"] or ""])
 
 
 def parse_duration(value: str) -> float:

@@ -262,7 +262,6 @@ def test_service_monitor_finds_the_metrics(everything: list[Manifest]) -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-    assert endpoint["honorLabels"] is True
 
 
 # Network

@@ -117,7 +117,6 @@ def server() -> Iterator[Server]:
             "fsync": "off",
             "max_connections": 100,
             "log_statement": "all",
-            "max_prepared_transactions": 2,
         }
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
         with (folder / "log").open("wb") as log:

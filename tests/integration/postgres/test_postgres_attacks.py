@@ -152,6 +152,9 @@ async def test_the_operators_tables_are_closed(scene: Scene) -> None:
             refused(session, f"SELECT * FROM tenantry.{table}")
             refused(session, f"DELETE FROM tenantry.{table}")
             refused(session, f"COPY tenantry.{table} TO STDOUT")
+        for steward in Installation(scene.acme.installation).stewards[:4]:
+            with pytest.raises(psycopg.Error, match=r"permission denied|does not exist"):
+                session.execute(f"SELECT tenantry.{steward}('SELECT 1')")
         refused(session, "INSERT INTO tenantry.logins VALUES (CURRENT_USER, 'globex')")
         refused(session, "INSERT INTO tenantry.acting VALUES ('globex')")
         refused(session, "UPDATE tenantry.logins SET tenant_id = 'globex'")

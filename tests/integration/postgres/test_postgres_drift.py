@@ -43,6 +43,8 @@ CHANGES = [
     ("GRANT EXECUTE ON FUNCTION {schema}.total() TO PUBLIC", (Isolation.SCHEMA,)),
     ("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE ALL ON TABLES FROM {group}", (Isolation.SCHEMA,)),
     ("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT ALL ON TABLES TO {stranger}", (Isolation.SCHEMA,)),
+    ("DELETE FROM tenantry.logins WHERE login = '{login}'", (Isolation.SCHEMA,)),
+    ("GRANT CREATE ON SCHEMA public TO PUBLIC", (Isolation.ROW, Isolation.SCHEMA)),
     ("ALTER TABLE {schema}.items DISABLE ROW LEVEL SECURITY", (Isolation.ROW,)),
     ("ALTER TABLE {schema}.items NO FORCE ROW LEVEL SECURITY", (Isolation.ROW,)),
     ("DROP POLICY tenantry_tenant ON {schema}.items", (Isolation.ROW,)),

@@ -70,6 +70,15 @@ BROKEN = [
     ("SELECT 1;\nCREATE DATABASE mine;", 2, "25001", "CREATE DATABASE"),
     ("CREATE SCHEMA elsewhere", 1, "42501", "permission denied"),
     ("SELECT 1;\nDELETE FROM tenantry.ledger", 2, "42501", "permission denied"),
+    (
+        "DO $$ DECLARE f regproc; BEGIN\n"
+        "  FOR f IN SELECT oid FROM pg_proc WHERE pronamespace = 'tenantry'::regnamespace AND pronargs = 1 LOOP\n"
+        "    EXECUTE format('SELECT %s(''DROP SCHEMA public'')', f);\n"
+        "  END LOOP; END $$",
+        1,
+        "42501",
+        "permission denied for function",
+    ),
     ("SELECT 1;\nVACUUM", 2, "25001", "VACUUM"),
     (
         "CREATE TABLE a (id int PRIMARY KEY);\n"

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tenantry_operator.engines.base import Credentials, Isolation
+from tenantry_operator.engines.base import Credentials, Isolation, Presence
 from tenantry_operator.errors import Stalled
 
 TENANT = "tenant_id text NOT NULL DEFAULT tenantry.tenant_id()"
@@ -133,6 +133,29 @@ async def test_the_blueprints_permissive_policies_narrow_a_tenants_own_rows(blue
     with shop.login(acme) as session:
         session.execute("INSERT INTO a VALUES ('hidden'), ('shown')")
         assert session.execute("SELECT name FROM a").fetchall() == [("shown",)]
+
+
+async def test_a_policy_of_the_blueprint_is_never_evaluated_as_the_administrator(
+    server: Any, blueprint: Callable[..., Any]
+) -> None:
+    shop = blueprint(
+        Isolation.ROW,
+        "CREATE FUNCTION spy() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+        f"  IF current_user ~ '^tenantry_' OR current_user = '{server.username}' THEN RAISE 'as %', current_user;"
+        "  END IF; RETURN true; END $$;"
+        "GRANT EXECUTE ON FUNCTION spy() TO PUBLIC;"
+        "CREATE TABLE a (name text); ALTER TABLE a ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+        "CREATE POLICY open ON a USING (spy());"
+        "CREATE POLICY narrow ON a AS RESTRICTIVE TO PUBLIC USING (spy()) WITH CHECK (spy())",
+    )
+    acme = await shop.make()
+    with shop.login(acme) as session:
+        session.execute("INSERT INTO a VALUES ('x')")
+    assert await shop.is_settled(acme)
+    shop.edition("1.1", "ALTER TABLE a ADD more text; UPDATE a SET more = name")
+    await shop.bring(shop.desired())
+    assert (await shop.state(shop.desired())).bytes == 0
+    await shop.bring(shop.desired(presence=Presence.ABSENT, login=None))
 
 
 async def test_backfills_reach_all_tenants_rows(blueprint: Callable[..., Any]) -> None:

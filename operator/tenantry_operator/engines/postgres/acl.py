@@ -40,5 +40,20 @@ def rights(acl: Iterable[str] | None) -> dict[str, frozenset[str]]:
     return result
 
 
+def render(grantee: str, letters: str, grantor: str) -> str:
+    """One entry of an access list, as the server writes it.
+
+    :param letters: in the server's order: ``arwdDxtXUCTcsAm``.
+    """
+    return f"{quote(grantee)}={letters}/{quote(grantor)}"
+
+
+def quote(name: str) -> str:
+    """A role's name in an access list."""
+    if name.replace("_", "").isalnum() and name.isascii():
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _unquote(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name

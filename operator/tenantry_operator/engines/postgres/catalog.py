@@ -193,12 +193,23 @@ async def observe_server(
         facts = await (await facts_cursor.execute(_FACTS)).fetchone()
     if facts is None:
         raise LookupError("the administrator's role is not in pg_roles")
-    async with connection.cursor(row_factory=class_row(RoleRow)) as role_cursor:
-        role_rows = await (await role_cursor.execute(_ROLES, {"names": names})).fetchall()
-    async with connection.cursor(row_factory=class_row(MemberRow)) as member_cursor:
-        parameters = {"names": None if members is None else list(members), "own": list(own_roles)}
-        await member_cursor.execute(sql.SQL(_MEMBERS) if members is None else _SOME_MEMBERS, parameters)
-        member_rows = await member_cursor.fetchall()
+    parameters = {"names": names}
+    # The driver makes every value anew: names and marks that say the same are kept once.
+    texts: dict[str, str] = {}
+
+    def one(text: str) -> str:
+        return texts.setdefault(text, text)
+
+    role_rows = [
+        RoleRow(one(row[0]), None if row[1] is None else one(row[1]), *row[2:])
+        for row in await (await connection.execute(_ROLES, parameters)).fetchall()
+    ]
+    query = sql.SQL(_MEMBERS) if members is None else _SOME_MEMBERS
+    own = {"names": None if members is None else list(members), "own": list(own_roles)}
+    member_rows = [
+        MemberRow(one(row[0]), one(row[1]), one(row[2]), *row[3:])
+        for row in await (await connection.execute(query, own)).fetchall()
+    ]
     async with connection.cursor(row_factory=class_row(DatabaseRow)) as database_cursor:
         names = None if databases is None else list(databases)
         database_rows = await (await database_cursor.execute(_DATABASES, {"names": names})).fetchall()

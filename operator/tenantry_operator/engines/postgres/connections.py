@@ -6,6 +6,7 @@ import asyncio
 import select
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,9 @@ class ConnectionSettings:
     lock_timeout: float = 5.0
     idle: float = 60.0
     """An unused connection is closed after this time."""
+    uses: int = 64
+    """A connection is closed after it was used so often: the server's process keeps in memory what it learns of
+    every relation, and of every function that was called, dropped or not."""
     probe_after: float = 1.0
     """A connection that was unused for so long is tried before it is relied on."""
     failures: int = 3
@@ -141,6 +145,7 @@ class Connections:
         self._access = access
         self._semaphore = asyncio.Semaphore(settings.concurrency)
         self._idle: dict[str, list[_Idle]] = {}
+        self._uses: Counter[int] = Counter()
         self._breaker = Breaker(settings.failures, settings.pause, settings.longest_pause)
         self._certificates = _Certificates.write(access.certificates)
         self._closed = False
@@ -195,7 +200,9 @@ class Connections:
         return await self._connect(database)
 
     async def _give_back(self, database: str, connection: Connection) -> None:
-        if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+        self._uses[id(connection)] += 1
+        usable = not connection.closed and connection.info.transaction_status is TransactionStatus.IDLE
+        if not usable or self._uses[id(connection)] >= self.settings.uses:
             await self._discard(connection)
             return
         now = time.monotonic()
@@ -242,6 +249,7 @@ class Connections:
             "dbname": database,
             "sslmode": self._access.sslmode,
             **self._certificates.options,
+            "gssencmode": "disable",
             "connect_timeout": settings.connect_timeout,
             "application_name": "tenantry",
             "client_encoding": "UTF8",
@@ -255,6 +263,7 @@ class Connections:
         }
 
     async def _discard(self, connection: Connection) -> None:
+        self._uses.pop(id(connection), None)
         await connection.close()
 
 

@@ -29,6 +29,8 @@ from tenantry_operator.engines.postgres.execute import Executor
 from tenantry_operator.engines.postgres.inside import SharedCatalog, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.plan import PostgresStep, plan
+from tenantry_operator.engines.postgres.provision import PUBLIC_SCHEMA
+from tenantry_operator.engines.postgres.scram import store
 from tenantry_operator.engines.postgres.sizes import Sizes, measure_databases, measure_schemas
 from tenantry_operator.engines.postgres.sqlstate import translate
 from tenantry_operator.engines.postgres.state import PostgresState
@@ -78,7 +80,7 @@ class PostgresEngine:
                 if found is not None:
                     shared[name] = found
                     sizes[name] = sum(schema.bytes for schema in found.schemas.values())
-        except psycopg.Error as error:
+        except (psycopg.Error, Stale) as error:
             raise _observation_error(error, where) from None
         self._executor.learn(catalog, shared)
         return PostgresState(taken_at, self._report(catalog, sizes), self._installation, catalog, shared, sizes)
@@ -112,7 +114,7 @@ class PostgresEngine:
                 found = await self._observe_shared(names.database, names.schema, names.logins)
                 if found is not None:
                     shared[names.database] = found
-        except psycopg.Error as error:
+        except (psycopg.Error, Stale) as error:
             raise _observation_error(error, f"server {self._connections.server}") from None
         self._executor.learn(catalog, shared, names.database)
         report = self._report(catalog, sizes)
@@ -130,13 +132,17 @@ class PostgresEngine:
 
         :raises Stale: when the server is not as the plan assumed.
         """
+        stored = await store(credentials) if credentials is not None and steps else None
         for step in steps:
             if not isinstance(step, PostgresStep):
                 raise TypeError(f"not a step of this engine: {step!r}")
             try:
-                await self._executor.execute(desired, step, credentials)
+                await self._executor.execute(desired, step, stored)
             except psycopg.Error as error:
-                raise translate(error, self._executor.where(desired)) from None
+                translated = translate(error, self._executor.where(desired))
+                if isinstance(translated, Stale):
+                    self._executor.forget_server()
+                raise translated from None
             reached(step.name)
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
@@ -174,17 +180,17 @@ class PostgresEngine:
     ) -> SharedCatalog | None:
         """A shared database with the sizes of its schemas; None when it is gone."""
         known = self._schema_sizes.setdefault(name, Sizes())
-        only = None if schema is None else [schema]
+        only = None if schema is None else [schema, PUBLIC_SCHEMA]
         try:
             async with self._connections.use(name) as connection:
                 found = await observe_shared(connection, self._installation.id, schemas=only, logins=logins)
             counters = {row.name: row.counter for row in found.schemas.values() if row.mark is not None}
-            due = known.due(counters) if only is None else [row for row in only if row in counters]
+            due = known.due(counters) if schema is None else [schema] if schema in counters else []
             if due:
                 # What the server's process learns of the relations on the way, it forgets with the session.
                 async with self._connections.use(name, keep=len(due) < _MANY) as connection:
                     measured = await measure_schemas(connection, due)
-                if only is None:
+                if schema is None:
                     known.take(counters, measured)
             else:
                 measured = {}
@@ -209,8 +215,8 @@ class PostgresEngine:
         )
 
 
-def _observation_error(error: psycopg.Error, where: str) -> Exception:
-    translated = translate(error, where)
+def _observation_error(error: psycopg.Error | Stale, where: str) -> Exception:
+    translated = error if isinstance(error, Stale) else translate(error, where)
     if isinstance(translated, Stale):
         # What is gone while it is looked at is looked at again.
         return Retryable("ServerChanging", str(translated))

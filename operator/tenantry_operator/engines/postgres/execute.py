@@ -6,13 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from psycopg import sql
 
-from tenantry_operator.engines.base import (
-    Credentials,
-    Desired,
-    Isolation,
-    Migration,
-    Stale,
-)
+from tenantry_operator.engines.base import Desired, Isolation, Migration, Stale
 from tenantry_operator.engines.postgres import mend, migrations, provision, sessions, shared
 from tenantry_operator.engines.postgres.catalog import observe_server
 from tenantry_operator.engines.postgres.connections import Connections
@@ -20,6 +14,7 @@ from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.plan import PostgresStep
 from tenantry_operator.engines.postgres.rows import RowSteps
 from tenantry_operator.engines.postgres.runner import Look, Runner
+from tenantry_operator.engines.postgres.scram import StoredCredentials
 from tenantry_operator.engines.postgres.statements import (
     Script,
     render_as_admin,
@@ -30,7 +25,7 @@ from tenantry_operator.engines.postgres.vacuum import vacuum
 from tenantry_operator.faults import reached
 from tenantry_operator.tenants.naming import group_of
 
-Handler = Callable[[Desired, PostgresStep, Credentials | None], Awaitable[None]]
+Handler = Callable[[Desired, PostgresStep, StoredCredentials | None], Awaitable[None]]
 
 
 class Executor(Runner):
@@ -75,7 +70,7 @@ class Executor(Runner):
             "allow-writes": rows.allow_writes,
         }
 
-    async def execute(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def execute(self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None) -> None:
         """Executes one step."""
         await self.facts()
         handler = self._handlers[step.name]
@@ -89,7 +84,7 @@ class Executor(Runner):
         return self.installation.steward(desired.names.login_a if row else desired.names.owner)
 
     async def _prepare_database(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
     ) -> None:
         name = desired.names.database
         async with self.lock(name):
@@ -114,12 +109,12 @@ class Executor(Runner):
                 cursor = await connection.execute("SELECT pg_catalog.to_regnamespace('tenantry') IS NULL")
                 row = await cursor.fetchone()
                 if row is not None and row[0]:
-                    await self.send(
-                        connection, shared.render_close_public().add(shared.render_prepare(self.installation))
-                    )
+                    await self.send(connection, shared.render_prepare_shared(self.installation))
             self.set_prepared(name, True)
 
-    async def _create_schema(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _create_schema(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         facts = await self.facts()
         pending = self._all_pending(desired)
 
@@ -133,14 +128,16 @@ class Executor(Runner):
     def _all_pending(self, desired: Desired) -> tuple[Migration, ...]:
         return migrations.remaining(desired.chain, (), self.where(desired)) if desired.chain else ()
 
-    async def _create_roles(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _create_roles(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         facts = await self.facts()
         script = provision.render_create_roles(self.installation, desired, facts, step.missing, credentials)
         async with self.connections.use() as connection:
             await self.send(connection, script)
 
     async def _create_database(
-        self, desired: Desired, step: PostgresStep, credentials: Credentials | None
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
     ) -> None:
         names = desired.names
         async with self.connections.use() as connection:
@@ -149,18 +146,24 @@ class Executor(Runner):
             reached("steward-may-give-database")
             await connection.execute(shared.render_create_database(names.database, names.owner))
 
-    async def _open_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _open_database(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         script = provision.render_open_database(self.installation, desired, await self.facts())
         async with self.connections.use() as connection:
             await self.send(connection, script)
 
-    async def _build_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _build_database(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         def render(located: int | None) -> Script:
             return provision.render_build_database(self.installation, desired, prepared=False, located=located)
 
         await self.migrate(desired, desired.chain, self._all_pending(desired), render, keep=False)
 
-    async def _create_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _create_login(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         if credentials is None:
             raise ValueError("a login cannot be made without credentials")
         names, facts = desired.names, await self.facts()
@@ -171,20 +174,27 @@ class Executor(Runner):
         async with self.connections.use() as connection:
             await self.send(connection, script)
 
-    async def _set_password(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _set_password(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         if credentials is None:
             raise ValueError("a password cannot be set without credentials")
         async with self.connections.use() as connection:
             await self.send(connection, render_as_steward(self.steward(desired)).add(render_password(credentials)))
 
-    async def _enable_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _enable_login(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         script = sessions.render_can_login(self.steward(desired), [step.login or ""], allowed=True)
         async with self.connections.use() as connection:
             await self.send(connection, script)
 
-    async def _mend_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _mend_database(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         facts = await self.facts()
-        async with self.lock(desired.names.database), self.connections.use() as connection:
+        inside = desired.names.database if desired.names.schema is not None else None
+        async with self.lock(desired.names.database), self.connections.use(inside) as connection:
             catalog = await observe_server(
                 connection, (), roles=(), members=(), databases=[desired.names.database]
             )
@@ -193,19 +203,27 @@ class Executor(Runner):
                 raise Stale(f"{self.where(desired)} is gone")
             await self.send(connection, mend.mend_database(self.installation, desired, facts, database))
 
-    async def _mend_roles(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _mend_roles(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         own = frozenset({*self.installation.roles, self.connections.admin})
         async with self.connections.use() as connection:
             script = await mend.mend_roles(connection, self.installation, desired, own)
             await self.send(connection, script)
 
-    async def _mend_grants(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _mend_grants(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         await self._grants(desired, None)
 
-    async def _refuse_writes(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _refuse_writes(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         await self._grants(desired, True)
 
-    async def _allow_writes(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _allow_writes(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         await self._grants(desired, False)
 
     async def _grants(self, desired: Desired, read_only: bool | None) -> None:
@@ -216,7 +234,7 @@ class Executor(Runner):
             script = await mend.mend_grants(connection, self.installation, desired, read_only=read_only)
             await self.send(connection, script)
 
-    async def _migrate(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _migrate(self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None) -> None:
         chain = desired.chain
         if chain is None:
             return
@@ -230,10 +248,12 @@ class Executor(Runner):
 
         await self.migrate(desired, chain, pending, render, keep=keep)
 
-    async def _vacuum(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _vacuum(self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None) -> None:
         await vacuum(self.connections, self.installation.steward(desired.names.owner), desired)
 
-    async def _retire_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _retire_login(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         login, steward = step.login or "", self.steward(desired)
         heir = desired.login or desired.names.owner
         async with self.connections.use() as connection:
@@ -246,13 +266,17 @@ class Executor(Runner):
         ) as connection:
             await self.send(connection, sessions.render_retire(steward, login, heir))
 
-    async def _refuse_logins(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _refuse_logins(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         async with self.connections.use() as connection:
             found = await sessions.existing(connection, desired.names.logins)
             script = sessions.render_can_login(self.steward(desired), found, allowed=False)
             await self.send(connection, script)
 
-    async def _end_sessions(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _end_sessions(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         async with self.connections.use() as connection:
             await sessions.end_sessions(connection, desired.names.logins, self.where(desired))
 
@@ -260,12 +284,16 @@ class Executor(Runner):
         names = desired.names
         return await self.own_roles(desired, (*names.logins, group_of(names.owner), names.owner))
 
-    async def _drop_schema(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _drop_schema(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         roles = await self._roles(desired)
         async with self.connections.use(desired.names.database) as connection:
             await self.send(connection, provision.render_drop_schema(self.installation, desired, roles))
 
-    async def _drop_database(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _drop_database(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         await self._roles(desired)
         names, facts = desired.names, await self.facts()
         await self.connections.forget(names.database)
@@ -280,7 +308,9 @@ class Executor(Runner):
             reached("admin-may-drop-database")
             await connection.execute(drop.as_bytes(None))
 
-    async def _drop_roles(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def _drop_roles(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         roles = await self._roles(desired)
         async with self.connections.use() as connection:
             await self.send(connection, sessions.render_drop_roles(self.steward(desired), roles))

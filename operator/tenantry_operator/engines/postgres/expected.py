@@ -14,7 +14,6 @@ RELATION = frozenset("arwdD")
 RELATION_READ_ONLY = frozenset("rdD")
 SEQUENCE = frozenset("rwU")
 ROUTINE = frozenset("X")
-SCHEMA = frozenset("U")
 CONNECT = frozenset("cT")
 _KINDS = {"r": "tables", "S": "sequences", "f": "functions"}
 
@@ -91,24 +90,28 @@ def compare_relations(database: DatabaseRow, owner: str, group: str) -> Iterable
         yield Finding(words, Mend.GRANTS)
 
 
-def compare_schema(schema: SchemaRow, group: str, *, relation_rights: frozenset[str]) -> Iterable[Finding]:
+def compare_schema(schema: SchemaRow, group: str, *, read_only: bool) -> Iterable[Finding]:
     """The access lists of a schema, what is in it, and what will be made in it."""
-    found = acl.rights(schema.acl)
-    found.pop(schema.owner, None)
-    yield from _compare_acl(f"schema {schema.name}", found, {group: SCHEMA}, Mend.GRANTS)
-    rights = {"r": relation_rights, "S": SEQUENCE, "f": ROUTINE}
-    for (kind, items), count in schema.objects.items():
-        found = acl.rights(items)
-        found.pop(schema.owner, None)
-        if kind == "f" and not items:
-            found[acl.PUBLIC] = ROUTINE
+    owner = schema.owner
+    rights = {"r": "rdD" if read_only else "arwdD", "S": "rwU", "f": "X"}
+    lists: list[tuple[str, Sequence[str] | None, str, bool]] = [(f"schema {schema.name}", schema.acl, "U", False)]
+    for (kind, entries), count in schema.objects.items():
         where = f"{count} {_KINDS[kind]} of schema {schema.name}"
-        yield from _compare_acl(where, found, {group: rights[kind]}, Mend.GRANTS)
-    for kind, wanted in rights.items():
-        found = acl.rights(schema.defaults.get(kind))
-        found.pop(schema.owner, None)
-        where = f"default privileges of {schema.owner} on {_KINDS[kind]}"
-        yield from _compare_acl(where, found, {group: wanted}, Mend.GRANTS)
+        lists.append((where, entries, rights[kind], kind == "f" and not entries))
+    for kind, letters in rights.items():
+        where = f"default privileges of {owner} on {_KINDS[kind]}"
+        lists.append((where, schema.defaults.get(kind), letters, False))
+    own = acl.quote(owner) + "="
+    for where, items, letters, public in lists:
+        # As nearly always: the owner's entry, and the group's as it should be.
+        usual = items is not None and len(items) == 2 and items[0].startswith(own)
+        if usual and items is not None and items[1] == acl.render(group, letters, owner):
+            continue
+        found = acl.rights(items)
+        found.pop(owner, None)
+        if public:
+            found[acl.PUBLIC] = ROUTINE
+        yield from _compare_acl(where, found, {group: frozenset(letters)}, Mend.GRANTS)
 
 
 def _compare_acl(

@@ -150,7 +150,9 @@ async def observe_shared(
         if mark is not None and mark.installation == installation and not mark.tenant:
             # Once per blueprint with Row isolation, however many tenants share it.
             relations[name] = await read_relations(connection, name)
-            shares[name] = await read_shares(connection, name, relations[name])
+            bytes_by_tenant = await read_shares(connection, name, relations[name])
+            if bytes_by_tenant is not None:
+                shares[name] = bytes_by_tenant
     return SharedCatalog(
         prepared=prepared,
         relations=relations,

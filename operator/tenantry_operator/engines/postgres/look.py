@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tenantry_operator.engines.base import DatabaseState, Desired, Isolation, LoginState, Mark, Ownership
-from tenantry_operator.engines.postgres import expected, logins
+from tenantry_operator.engines.postgres import acl, expected, logins
 from tenantry_operator.engines.postgres.catalog import DatabaseRow
 from tenantry_operator.engines.postgres.inside import SchemaRow
 from tenantry_operator.engines.postgres.rowsecurity import Sharing, differences
@@ -16,6 +17,10 @@ from tenantry_operator.tenants.naming import connect_group_of, group_of, read_on
 
 if TYPE_CHECKING:
     from tenantry_operator.engines.postgres.state import PostgresState
+
+
+# A tenant's objects carry the same few texts.
+_decode = lru_cache(maxsize=256)(Mark.decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +53,18 @@ class Look:
         if conflict is not None:
             return DatabaseState(conflict.ownership, conflict.words)
         view = self._view()
-        mark = Mark.decode(self.database.mark if self.own_database and self.database else None)
+        mark = _decode(self.database.mark if self.own_database and self.database else None)
         if self.schema is not None:
-            mark = Mark.decode(self.schema.mark)
-        writes = size = None
+            mark = _decode(self.schema.mark)
+        writes: int | None = None
+        size: int | None = None
         if self.own_database and self.database is not None:
             size, writes = self.snapshot.size(self.database.name), self.database.writes
         elif self.schema is not None:
             size, writes = self.schema.bytes, self.schema.writes
             if self.row and self.shared is not None:
-                size = self.shared.shares.get(self.schema.name, {}).get(self.desired.tenant_id, 0)
+                shares = self.shared.shares.get(self.schema.name)
+                size = shares.get(self.desired.tenant_id, 0) if shares is not None else None
         return DatabaseState(
             ownership=Ownership.OURS if view.roles or (view.data and not self.row) else Ownership.FREE,
             exists=view.registered if self.row else view.data and view.complete,
@@ -95,7 +102,7 @@ class Look:
                 yield self._claim(f"role {login}", roles[login].mark, shared=False)
 
     def _claim(self, words: str, comment: str | None, *, shared: bool, owner: str | None = None) -> _Claim:
-        mark, wanted = Mark.decode(comment), self.desired.mark
+        mark, wanted = _decode(comment), self.desired.mark
         if mark is None:
             # CREATE DATABASE cannot be in one transaction with its mark. Until it has one, the owner
             # shows whose it is: a role with our mark, which only we can give databases to.
@@ -109,7 +116,7 @@ class Look:
 
     def _owned_by_us(self, owner: str, shared: bool) -> bool:
         role = self.catalog.roles.get(owner)
-        mark = Mark.decode(role.mark) if role is not None else None
+        mark = _decode(role.mark) if role is not None else None
         if mark is None or mark.installation != self.desired.installation:
             return False
         if shared:
@@ -125,11 +132,11 @@ class Look:
             if name in roles
         }
         fixed = self._fixed_roles()
-        owner_mark = Mark.decode(roles[names.owner].mark) if names.owner in roles else None
+        owner_mark = _decode(roles[names.owner].mark) if names.owner in roles else None
         data = self.database is not None if self.own_database else self.schema is not None
-        database_mark = Mark.decode(self.database.mark) if self.database is not None else None
+        database_mark = _decode(self.database.mark) if self.database is not None else None
         complete = not self.own_database or (database_mark is not None and database_mark.version is not None)
-        registered = self.shared is not None and any(
+        registered = self.shared is not None and all(
             self.shared.registrations.get(login) == self.desired.tenant_id for login in names.logins
         )
         # In an order of their own: the catalogs answer in any order, and an order is no change.
@@ -191,8 +198,10 @@ class Look:
             for words in differences(sharing, self.shared.relations.get(names.owner, ())):
                 yield Finding(words, Mend.GRANTS)
         else:
-            rights = expected.RELATION_READ_ONLY if read_only else expected.RELATION
-            yield from expected.compare_schema(self.schema, group, relation_rights=rights)
+            for login in names.logins:
+                if self.shared.registrations.get(login) != self.desired.tenant_id:
+                    yield Finding(f"login {login} is not registered in tenantry.logins", Mend.GRANTS)
+            yield from expected.compare_schema(self.schema, group, read_only=read_only)
 
     def _database_findings(self, group: str, connect: str | None) -> Iterable[Finding]:
         if self.database is None:
@@ -203,6 +212,9 @@ class Look:
         else:
             rights = {admin: frozenset("cC"), group: expected.CONNECT}
         yield from expected.compare_database(self.database, rights)
+        public = self.shared.schemas.get("public") if self.shared is not None else None
+        if public is not None and acl.PUBLIC in acl.rights(public.acl):
+            yield Finding(f"schema public of database {self.names.database}: PUBLIC has rights", Mend.DATABASE)
         if self.own_database:
             yield from expected.compare_relations(self.database, self.names.owner, group)
 

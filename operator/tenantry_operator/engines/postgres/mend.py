@@ -21,7 +21,7 @@ from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.grants import read_owned, render_grants
 from tenantry_operator.engines.postgres.inside import observe_defaults, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation
-from tenantry_operator.engines.postgres.shared import SharedDatabase, render_open_shared
+from tenantry_operator.engines.postgres.shared import SharedDatabase, render_close_public, render_open_shared
 from tenantry_operator.engines.postgres.statements import (
     Script,
     render_as_admin,
@@ -112,7 +112,7 @@ def _render_memberships(
 
 
 def mend_database(installation: Installation, desired: Desired, facts: Facts, database: DatabaseRow) -> Script:
-    """The script that puts a database's access list right."""
+    """The script that puts a database's access list right. A shared one is mended from inside."""
     names = desired.names
     own = {database.owner, facts.admin}
     if names.schema is None:
@@ -131,7 +131,8 @@ def mend_database(installation: Installation, desired: Desired, facts: Facts, da
     if names.schema is None:
         script.add(provision.render_database_rights(desired, facts))
         return script.add(render_as_admin(names.owner))
-    return script.add(render_open_shared(SharedDatabase(installation, names.database, desired.blueprint)))
+    script.add(render_open_shared(SharedDatabase(installation, names.database, desired.blueprint)))
+    return script.add(render_close_public())
 
 
 async def mend_grants(
@@ -145,7 +146,8 @@ async def mend_grants(
     schemas = None if names.schema is None else [names.schema]
     found = await observe_shared(connection, installation.id, schemas=schemas)
     defaults = await observe_defaults(connection, [names.owner])
-    script = render_as_steward(installation.steward(names.owner), names.owner)
+    script = provision.render_registration(desired)
+    script.add(render_as_steward(installation.steward(names.owner), names.owner))
     for schema in found.schemas.values():
         if schema.owner == names.owner or (names.schema is None and schema.name == provision.PUBLIC_SCHEMA):
             objects = await read_owned(connection, schema.name, names.owner)

@@ -8,18 +8,18 @@ from dataclasses import replace
 
 from psycopg import sql
 
-from tenantry_operator.engines.base import Chain, Credentials, Desired, Mark, Migration
+from tenantry_operator.engines.base import Chain, Desired, Mark, Migration
 from tenantry_operator.engines.postgres import logins
 from tenantry_operator.engines.postgres.catalog import Facts
-from tenantry_operator.engines.postgres.installation import Installation
+from tenantry_operator.engines.postgres.installation import Installation, render_delegated
 from tenantry_operator.engines.postgres.migrations import render_ledger, render_run
+from tenantry_operator.engines.postgres.scram import StoredCredentials
 from tenantry_operator.engines.postgres.shared import render_close_public, render_prepare
 from tenantry_operator.engines.postgres.statements import (
     Script,
     render_as_admin,
     render_as_steward,
     render_create_login,
-    render_create_role,
     render_default_privileges,
     render_give_up,
     render_mark,
@@ -47,7 +47,7 @@ def render_roles(
     desired: Desired,
     facts: Facts,
     missing: frozenset[str],
-    credentials: Credentials | None,
+    credentials: StoredCredentials | None,
     *,
     owner_mark: Mark | None = None,
 ) -> Script:
@@ -57,19 +57,19 @@ def render_roles(
         by it afterwards.
     """
     names, group = desired.names, group_of(desired.names.owner)
-    script = Script()
-    if names.owner in missing:
-        script.add(render_create_role(names.owner, owner_mark or desired.mark))
-    elif owner_mark is not None:
-        script.add(render_mark("ROLE", names.owner, owner_mark))
-    if group in missing:
-        script.add(render_create_role(group, desired.mark))
+    script, marks = Script(), Script()
+    # All are made first, and marked then: who may mark them is worked out anew after each that is made.
+    for role, mark in ((names.owner, owner_mark or desired.mark), (group, desired.mark)):
+        if role in missing:
+            script.format("CREATE ROLE {role} NOLOGIN", role=sql.Identifier(role))
+        if role in missing or (role == names.owner and owner_mark is not None):
+            marks.add(render_mark("ROLE", role, mark))
     if credentials is not None and credentials.login in missing:
         script.add(render_login(desired, facts, credentials))
-    return script
+    return script.add(marks)
 
 
-def render_login(desired: Desired, facts: Facts, credentials: Credentials) -> Script:
+def render_login(desired: Desired, facts: Facts, credentials: StoredCredentials) -> Script:
     """A login with its attributes and settings. For a steward."""
     settings = logins.settings(desired, temp_file_limit=facts.temp_file_limit)
     return render_create_login(credentials, desired.mark, desired.limits.connections, settings)
@@ -125,15 +125,20 @@ def render_migrate(
 ) -> Script:
     """Brings a tenant's own schema or database to the chain's version. As administrator."""
     names, mark = desired.names, versioned(desired.mark, chain)
+    work = Script().format(
+        "GRANT {owner} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE", owner=sql.Identifier(names.owner)
+    )
+    work.add(render_run(data_schema(desired), names.owner, pending, located=located))
+    if names.schema is None:
+        work.add(render_mark("DATABASE", names.database, mark))
+    else:
+        work.add(render_mark("SCHEMA", names.schema, mark))
+    work.add(render_acting_end(), render_give_up(names.owner))
     # The ledger first: what was meanwhile applied by somebody else is not applied again.
     script = render_ledger(data_schema(desired), chain, pending).add(render_acting(desired))
-    script.add(render_as_steward(installation.steward(names.owner), names.owner))
-    script.add(render_run(data_schema(desired), names.owner, pending, located=located))
     if names.schema is None:
-        script.add(render_mark("DATABASE", names.database, mark))
-    else:
-        script.add(render_mark("SCHEMA", names.schema, mark))
-    return script.add(render_acting_end(), render_give_up(names.owner))
+        return script.add(render_as_steward(installation.steward(names.owner)), work)
+    return script.add(render_delegated(installation, names.owner, work))
 
 
 def render_create_schema(
@@ -141,7 +146,7 @@ def render_create_schema(
     desired: Desired,
     facts: Facts,
     missing: frozenset[str],
-    credentials: Credentials | None,
+    credentials: StoredCredentials | None,
     *,
     located: int | None = None,
 ) -> Script:
@@ -151,8 +156,6 @@ def render_create_schema(
     migrations = chain.migrations if chain is not None else ()
     mark = versioned(desired.mark, chain)
     created = credentials.login if credentials is not None and credentials.login in missing else None
-    # All that the administrator does comes first, so that it takes the steward's place only once: the
-    # server works out anew who may do so, after every change of any membership.
     script = render_registration(desired)
     if names.owner not in missing:
         # Made anew after the data was lost: what was applied is gone with it.
@@ -161,9 +164,8 @@ def render_create_schema(
         script.add(render_ledger(schema, chain, migrations))
     if migrations:
         script.add(render_acting(desired))
-    script.add(render_as_steward(installation.steward(names.owner)))
-    script.add(render_roles(desired, facts, missing, credentials, owner_mark=mark))
-    script.format(
+    work = render_roles(desired, facts, missing, credentials, owner_mark=mark)
+    work.format(
         "GRANT {owner} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE;\n"
         "CREATE SCHEMA {schema} AUTHORIZATION {owner};\n"
         "GRANT USAGE ON SCHEMA {schema} TO {group}",
@@ -171,19 +173,21 @@ def render_create_schema(
         owner=sql.Identifier(names.owner),
         group=sql.Identifier(group),
     )
-    script.add(render_mark("SCHEMA", schema, mark))
-    script.add(render_default_privileges(names.owner, group))
+    work.add(render_mark("SCHEMA", schema, mark), render_default_privileges(names.owner, group))
     if created is not None:
-        script.add(render_login_memberships(desired, group, created))
+        work.add(render_login_memberships(desired, group, created))
     early = any(_TEMPORARY.search(migration.sql) for migration in migrations)
     if early:
-        script.add(_render_connect(desired))
+        work.add(_render_connect(desired))
     if migrations:
-        script.add(render_run(schema, names.owner, migrations, located=located), render_acting_end())
-    script.add(render_give_up(names.owner))
+        work.add(render_run(schema, names.owner, migrations, located=located), render_acting_end())
+    work.add(render_give_up(names.owner))
     if not early:
-        script.add(_render_connect(desired))
-    return script
+        work.add(_render_connect(desired))
+    if desired.ddl:
+        # The setting "role" of such a login is refused inside of a SECURITY DEFINER function.
+        return script.add(render_as_steward(installation.steward(names.owner)), work)
+    return script.add(render_delegated(installation, names.owner, work))
 
 
 def _render_connect(desired: Desired) -> Script:
@@ -205,7 +209,7 @@ def render_create_roles(
     desired: Desired,
     facts: Facts,
     missing: frozenset[str],
-    credentials: Credentials | None,
+    credentials: StoredCredentials | None,
 ) -> Script:
     """The roles of a tenant that gets a database of its own.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from psycopg import sql
@@ -153,20 +153,6 @@ async def read_relations(connection: Connection, schema: str) -> tuple[Relation,
             )
         )
     return tuple(relations)
-
-
-async def read_filled(
-    connection: Connection, schema: str, relations: Sequence[Relation], tenant_column: str
-) -> frozenset[str]:
-    """The tables that lack the tenant column and have rows already: nobody knows whose."""
-    filled = set()
-    for relation in relations:
-        if relation.is_table and relation.column(tenant_column) is None:
-            query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(schema, relation.name))
-            row = await (await connection.execute(query)).fetchone()
-            if row is not None and row[0]:
-                filled.add(relation.name)
-    return frozenset(filled)
 
 
 _SEQUENCES = """

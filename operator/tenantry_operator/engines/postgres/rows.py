@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from tenantry_operator.engines.base import Chain, Credentials, Desired, Mark, Migration
+from tenantry_operator.engines.base import Chain, Desired, Mark, Migration
 from tenantry_operator.engines.postgres import migrations, provision, rowsecurity, sessions
 from tenantry_operator.engines.postgres.connections import Connection
+from tenantry_operator.engines.postgres.installation import render_delegated
 from tenantry_operator.engines.postgres.plan import PostgresStep
-from tenantry_operator.engines.postgres.rowcatalog import read_filled, read_relations, read_sequences
+from tenantry_operator.engines.postgres.rowcatalog import read_relations, read_sequences
 from tenantry_operator.engines.postgres.rowremoval import render_removal
 from tenantry_operator.engines.postgres.rowsecurity import Sharing
+from tenantry_operator.engines.postgres.scram import StoredCredentials
 from tenantry_operator.engines.postgres.shared import SharedDatabase
 from tenantry_operator.engines.postgres.sqlstate import describe
 from tenantry_operator.engines.postgres.statements import (
@@ -38,7 +40,9 @@ class RowSteps:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    async def create_schema(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def create_schema(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         """The shared schema with its roles, and the blueprint's tables in it. One transaction."""
         async with self._runner.lock(desired.names.database):
             if await self._has_schema(desired):
@@ -48,7 +52,7 @@ class RowSteps:
             pending = desired.chain.migrations if desired.chain is not None else ()
             await self._bring(desired, script, (), pending)
 
-    async def migrate(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def migrate(self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None) -> None:
         """Brings the shared schema to the chain's version, for all its tenants."""
         chain, runner = desired.chain, self._runner
         if chain is None:
@@ -61,7 +65,9 @@ class RowSteps:
             pending = migrations.remaining(chain, ledger, runner.where(desired))
             await self._bring(desired, self._as_owner(desired), ledger, pending)
 
-    async def mend_grants(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def mend_grants(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         """Puts policies and grants of the shared schema right."""
         database = desired.names.database
         async with self._runner.lock(database), self._runner.connections.use(database) as connection:
@@ -74,7 +80,7 @@ class RowSteps:
             end = render_as_admin(desired.names.owner)
             await connection.execute(end.body() + b";\nCOMMIT")
 
-    async def register(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def register(self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None) -> None:
         """Makes the tenant one of the shared schema's, with its login. One transaction."""
         names, facts = desired.names, await self._runner.facts()
         first = Script().format(
@@ -83,16 +89,18 @@ class RowSteps:
         )
         script = Script()
         if credentials is not None and credentials.login in step.missing:
-            script.add(render_as_steward(self._steward(desired)))
-            script.add(provision.render_login(desired, facts, credentials))
-            script.add(render_membership(self._group(desired), credentials.login))
+            work = provision.render_login(desired, facts, credentials)
+            work.add(render_membership(self._group(desired), credentials.login))
+            script.add(render_delegated(self._runner.installation, names.login_a, work))
         async with self._runner.connections.use(names.database) as connection:
             await connection.execute(b"BEGIN;\n" + first.body())
             await self._check_id(connection, desired)
             script = provision.render_registration(desired).add(script)
             await connection.execute(script.body() + b";\nCOMMIT")
 
-    async def create_login(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def create_login(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         """Another login for a tenant."""
         if credentials is None:
             raise ValueError("a login cannot be made without credentials")
@@ -102,15 +110,19 @@ class RowSteps:
         async with self._runner.connections.use() as connection:
             await self._runner.send(connection, script)
 
-    async def refuse_writes(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def refuse_writes(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         """The tenant's logins change from the group that writes to the one that does not."""
         await self._regroup(desired, read_only=True)
 
-    async def allow_writes(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def allow_writes(
+        self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
+    ) -> None:
         """And back."""
         await self._regroup(desired, read_only=False)
 
-    async def remove(self, desired: Desired, step: PostgresStep, credentials: Credentials | None) -> None:
+    async def remove(self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None) -> None:
         """Deletes a tenant's rows from all tables, and its logins. One transaction.
 
         :raises Stalled: RemovalFailed, when a trigger of the blueprint stands against it.
@@ -231,8 +243,7 @@ class RowSteps:
         runner, column = self._runner, desired.row_column
         schema = desired.names.owner
         relations = await read_relations(connection, schema)
-        filled = await read_filled(connection, schema, relations, column)
-        objects = rowsecurity.unsafe_objects(relations, column, filled)
+        objects = rowsecurity.unsafe_objects(relations, column)
         if objects:
             raise Stalled("UnsafeObjects", f"{runner.where(desired)}: {'; '.join(objects)}")
         keys = rowsecurity.unsafe_keys(relations, column)
@@ -253,7 +264,14 @@ class RowSteps:
         )
         script.add(rowsecurity.render_secure(sharing, relations))
         script.add(rowsecurity.render_sequence_grants(sharing, sequences))
-        await connection.execute(script.body())
+        try:
+            await connection.execute(script.body())
+        except psycopg.errors.NotNullViolation as error:
+            raise Stalled(
+                "UnsafeObjects",
+                f"{runner.where(desired)}: table {error.diag.table_name} has rows that belong to no tenant: "
+                f"insert none in migrations, or say in {column} whose they are",
+            ) from None
 
     async def _regroup(self, desired: Desired, *, read_only: bool) -> None:
         owner = desired.names.owner

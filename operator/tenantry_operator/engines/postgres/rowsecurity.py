@@ -9,7 +9,7 @@ administrator through while migrations run. Source: PostgreSQL documentation, "R
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -30,11 +30,8 @@ from tenantry_operator.engines.postgres.statements import Rendered, Script
 from tenantry_operator.tenants.naming import group_of, read_only_group_of
 
 
-def unsafe_objects(relations: Sequence[Relation], tenant_column: str, filled: Collection[str] = ()) -> list[str]:
-    """What row security cannot protect at all, in words. Nothing overrides it.
-
-    :param filled: tables that lack the tenant column and have rows.
-    """
+def unsafe_objects(relations: Sequence[Relation], tenant_column: str) -> list[str]:
+    """What row security cannot protect at all, in words. Nothing overrides it."""
     found = []
     for relation in relations:
         column = relation.column(tenant_column)
@@ -46,11 +43,6 @@ def unsafe_objects(relations: Sequence[Relation], tenant_column: str, filled: Co
             found.append(
                 f"table {relation.name}: column {tenant_column} is of type {column.type}: make it "
                 f"{tenant_column} text NOT NULL DEFAULT tenantry.tenant_id()"
-            )
-        elif relation.name in filled:
-            found.append(
-                f"table {relation.name} has rows that belong to no tenant: insert none in migrations, or "
-                f"declare {tenant_column} and say whose they are"
             )
     return found
 

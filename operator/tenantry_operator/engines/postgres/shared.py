@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from tenantry_operator.engines.base import Mark
-from tenantry_operator.engines.postgres.installation import Installation
+from tenantry_operator.engines.postgres.installation import Installation, render_delegates
 from tenantry_operator.engines.postgres.statements import Script, render_create_role, render_mark
 from tenantry_operator.tenants.naming import connect_group_of
 
@@ -75,6 +75,11 @@ def render_open_shared(database: SharedDatabase) -> Script:
 def render_close_public() -> Script:
     """Nobody but the database's owner uses the schema ``public``, unless it is granted. For the owner."""
     return Script().format("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+
+
+def render_prepare_shared(installation: Installation) -> Script:
+    """Everything in a new shared database."""
+    return render_close_public().add(render_prepare(installation), render_delegates(installation))
 
 
 def render_prepare(installation: Installation) -> Script:

@@ -68,9 +68,12 @@ class PostgresState:
             for schema in shared.schemas.values():
                 add(schema.mark, Isolation.SCHEMA, name, schema.name)
             rows = [schema.name for schema in shared.schemas.values() if self._is_shared(schema)]
+            if not rows:
+                continue
+            schemas = {self._owner_of(schema.mark) for schema in shared.schemas.values()}
             for login in shared.registrations:
                 role = self.catalog.roles.get(login)
-                if rows and role is not None and not self._has_schema(shared, role.mark):
+                if role is not None and self._owner_of(role.mark) not in schemas:
                     add(role.mark, Isolation.ROW, name, rows[0])
         return found
 
@@ -79,12 +82,9 @@ class PostgresState:
         return mark is not None and mark.installation == self._installation.id and not mark.tenant
 
     @staticmethod
-    def _has_schema(shared: SharedCatalog, comment: str | None) -> bool:
+    def _owner_of(comment: str | None) -> tuple[str, str] | None:
         mark = Mark.decode(comment)
-        if mark is None:
-            return False
-        found = (Mark.decode(schema.mark) for schema in shared.schemas.values())
-        return any(other is not None and mark.same_owner(other) for other in found)
+        return (mark.tenant, mark.database) if mark is not None else None
 
     @property
     def own_roles(self) -> frozenset[str]:

@@ -11,8 +11,8 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from tenantry_operator.engines.base import Credentials, Mark
-from tenantry_operator.engines.postgres.scram import verifier
+from tenantry_operator.engines.base import Mark
+from tenantry_operator.engines.postgres.scram import StoredCredentials
 
 APP_TABLES = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE"
 READ_ONLY_TABLES = "SELECT, DELETE, TRUNCATE"
@@ -98,7 +98,7 @@ def render_create_role(name: str, mark: Mark, attributes: LiteralString = "") ->
 
 
 def render_create_login(
-    credentials: Credentials, mark: Mark, connections: int | None, settings: Mapping[str, str]
+    credentials: StoredCredentials, mark: Mark, connections: int | None, settings: Mapping[str, str]
 ) -> Script:
     """A marked role that can log in, and nothing else."""
     return (
@@ -106,7 +106,7 @@ def render_create_login(
         .format(
             "CREATE ROLE {name} LOGIN PASSWORD {verifier} CONNECTION LIMIT {limit}",
             name=sql.Identifier(credentials.login),
-            verifier=sql.Literal(verifier(credentials.password)),
+            verifier=sql.Literal(credentials.verifier),
             limit=sql.Literal(-1 if connections is None else connections),
         )
         .add(render_mark("ROLE", credentials.login, mark))
@@ -114,10 +114,10 @@ def render_create_login(
     )
 
 
-def render_password(credentials: Credentials) -> sql.Composed:
+def render_password(credentials: StoredCredentials) -> sql.Composed:
     """Sets a login's password. Only the verifier reaches the server."""
     return sql.SQL("ALTER ROLE {name} PASSWORD {verifier}").format(
-        name=sql.Identifier(credentials.login), verifier=sql.Literal(verifier(credentials.password))
+        name=sql.Identifier(credentials.login), verifier=sql.Literal(credentials.verifier)
     )
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tenantry_operator.engines.base import Desired, Isolation, UsageRow
+from tenantry_operator.engines.base import Desired, Isolation, Stale, UsageRow
 from tenantry_operator.engines.postgres.connections import Connection, Connections
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.provision import data_schema, render_acting
 from tenantry_operator.engines.postgres.sqlstate import describe, translate
 from tenantry_operator.engines.postgres.statements import Script, render_as_steward
-from tenantry_operator.errors import Stalled
+from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.tenants.naming import read_only_group_of
 
 _FUNCTION = "tenantry_usage"
@@ -57,7 +57,12 @@ async def count(
                 await connection.execute("DISCARD ALL")
                 counted[resource] = _rows(rows, what)
     except psycopg.Error as error:
-        raise translate(error, where) from None
+        translated = translate(error, where)
+        if isinstance(translated, Stale):
+            raise Retryable("ServerChanging", str(translated)) from None
+        raise translated from None
+    except Stale as stale:
+        raise Retryable("ServerChanging", str(stale)) from None
     return counted
 
 
