@@ -68,14 +68,12 @@ async def _isolation(
     names = list(named(count, prefix="r"))
     psql = Rival(cluster, template)
     say(f"{isolation}: psql, first half")
-    with phase(cluster) as before:
-        first = psql.run(names[:half], way)
+    first = psql.run(names[:half], way)
     say(f"{isolation}: the operator")
     own_run = await _operator(kube, cluster, own, isolation, count, profile)
     say(f"{isolation}: psql, second half")
-    with phase(cluster) as after:
-        second = psql.run(names[half:], way)
-    _report(result, isolation, own_run, [before, after], [first, second], template)
+    second = psql.run(names[half:], way)
+    _report(result, isolation, own_run, [first, second], template)
     if isolation == "Schema":
         made = {name: relations(cluster, name) for name in (own, rival)}
         result.data["Schema"]["tables"] = made
@@ -150,20 +148,14 @@ async def _api_alone(result: Result, kube: Kube, cluster: Cluster, count: int) -
     }
 
 
-def _report(
-    result: Result,
-    isolation: str,
-    own: Measured,
-    phases: list[Phase],
-    runs: list[Run],
-    template: Template,
-) -> None:
+def _report(result: Result, isolation: str, own: Measured, runs: list[Run], template: Template) -> None:
     reached, measured = own.reached, own.phase
     seconds = sum(run.seconds for run in runs)
     count = sum(run.tenants for run in runs)
     raw_rate = count / seconds
     ratio = reached.rate / raw_rate
-    together = Phase(seconds, {name: sum(p.cpu.get(name, 0.0) for p in phases) for name in phases[0].cpu})
+    names = runs[0].phase.cpu
+    together = Phase(seconds, {name: sum(run.phase.cpu.get(name, 0.0) for run in runs) for name in names})
     halves = " and ".join(f"{run.rate:.1f}" for run in runs)
     result.add(
         f"{isolation}: {reached.asked:,} Tenants",

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psycopg
 
-from benchmarks.measure import Statement, StatementLog
+from benchmarks.measure import Phase, Statement, StatementLog, phase
 from benchmarks.workload import SPACE, Kube, tenants
 from tenantry_crds.common import Isolation
 from tenantry_local.cluster import Cluster
@@ -157,7 +157,12 @@ class Run:
 
     way: Way
     tenants: int
-    seconds: float
+    phase: Phase
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the first psql to the end of the last."""
+        return self.phase.seconds
 
     @property
     def rate(self) -> float:
@@ -186,18 +191,21 @@ class Rival:
                 file.write_text(self._script(names[number :: way.processes], way), encoding="utf-8")
                 files.append(file)
             settle(self._cluster)
-            started = time.monotonic()
-            running = [self._start(file) for file in files]
-            try:
-                said = [process.communicate()[1] for process in running]
-            finally:
-                for process in running:
-                    process.kill()
-            seconds = time.monotonic() - started
-            failures = [text for process, text in zip(running, said, strict=True) if process.returncode]
+            with phase(self._cluster) as measured:
+                failures = self._run(files)
         if failures:
             raise RuntimeError(f"psql failed: {failures[0].decode(errors='replace')[-2000:]}")
-        return Run(way, len(names), seconds)
+        return Run(way, len(names), measured)
+
+    def _run(self, files: Sequence[Path]) -> list[bytes]:
+        """Runs a psql for each file, at the same time; returns what those said that failed."""
+        running = [self._start(file) for file in files]
+        try:
+            said = [process.communicate()[1] for process in running]
+        finally:
+            for process in running:
+                process.kill()
+        return [text for process, text in zip(running, said, strict=True) if process.returncode]
 
     def _script(self, names: Sequence[str], way: Way) -> str:
         """All tenants' first segments, then all second ones: as few changes of database as can be."""
