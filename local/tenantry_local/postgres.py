@@ -182,7 +182,7 @@ class Postgres:
         )
         connection.execute(sql.SQL("ALTER ROLE {} SET createrole_self_grant = 'set, inherit'").format(admin))
         connection.execute(sql.SQL("GRANT pg_signal_backend, pg_read_all_stats TO {}").format(admin))
-        connection.execute(sql.SQL("GRANT SET ON PARAMETER temp_file_limit TO {}").format(admin))
+        connection.execute(sql.SQL("GRANT SET ON PARAMETER temp_file_limit TO {} WITH GRANT OPTION").format(admin))
 
     def _admin_connects(self) -> bool:
         try:
