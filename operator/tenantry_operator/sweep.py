@@ -28,6 +28,7 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 200
 _DOWN_AFTER = 2
+_VACUUM_AGAIN = 60.0
 
 
 def outline(state: DatabaseState) -> tuple[object, ...]:
@@ -46,8 +47,11 @@ def differs(seen: Seen, state: DatabaseState) -> bool:
     before, after = Usage(STORAGE, seen.state.bytes, limit), Usage(STORAGE, state.bytes, limit)
     if (before.exceeded, before.near) != (after.exceeded, after.near):
         return True
-    # Over its quota a tenant is looked at on every sweep: vacuuming lets deleting help.
-    return after.exceeded or settled_size(before.used, after.used) != before.used
+    if settled_size(before.used, after.used) != before.used:
+        return True
+    # Vacuuming lets deleting help; what an old transaction still needed is vacuumed later.
+    refused = after.exceeded and seen.limits is not None and seen.limits.enforce_storage
+    return refused and (seen.state.writes != state.writes or time.monotonic() - seen.at > _VACUUM_AGAIN)
 
 
 class Sweep:

@@ -34,6 +34,15 @@ def test_what_is_gone_is_forgotten() -> None:
     assert known.all() == {}
 
 
+def test_what_is_forgotten_is_measured_again_and_known_until_then() -> None:
+    known = Sizes(Clock())
+    measured(known, {"a": 1})
+    known.forget("a")
+    known.forget("never heard of")
+    assert known.all() == {"a": 1}
+    assert measured(known, {"a": 1}) == ["a"]
+
+
 def test_everything_is_measured_again_after_a_while() -> None:
     clock = Clock()
     known = Sizes(clock)

@@ -78,8 +78,16 @@ def test_what_a_reconcile_would_act_on_is_one(change: dict[str, Any]) -> None:
         (200 * MB, 101 * MB, False),
         (126 * MB, 101 * MB, True),  # from below to above 80 %
         (100 * MB, 100 * MB + 1, True),  # over the quota
-        (90 * MB, 100 * MB, True),  # still over it: vacuuming goes on
+        (90 * MB, 100 * MB, False),  # still over it
     ],
 )
 def test_thresholds_of_the_quota_are_seen_exactly(limit: int, size: int, again: bool) -> None:
     assert differs(seen(limit), replace(STATE, bytes=size)) is again
+
+
+def test_over_the_quota_a_tenant_is_vacuumed_when_it_wrote_and_now_and_then() -> None:
+    over = seen(90 * MB)
+    assert differs(over, replace(STATE, writes=11))
+    assert differs(replace(over, at=over.at - 100), STATE)
+    warned = Limits(LoginLimits(), 90 * MB, enforce_storage=False, counted={})
+    assert not differs(replace(over, at=over.at - 100, limits=warned), replace(STATE, writes=11))

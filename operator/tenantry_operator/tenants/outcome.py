@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ class Seen:
     desired: Desired
     state: DatabaseState
     limits: Limits | None
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)

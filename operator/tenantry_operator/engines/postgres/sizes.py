@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tenantry_operator.engines.postgres.connections import Connection
 
@@ -73,6 +73,12 @@ class Sizes:
         now = self.clock()
         for name, size in measured.items():
             self._known[name] = _Measured(counters.get(name, 0), size, now)
+
+    def forget(self, name: str) -> None:
+        """Has something measured again although its counters did not move."""
+        known = self._known.get(name)
+        if known is not None:
+            self._known[name] = replace(known, counter=-1)
 
     def all(self) -> dict[str, int]:
         """Bytes by name, as far as they are known."""
