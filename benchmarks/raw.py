@@ -3,8 +3,7 @@
 What the operator really sends is taken from the server's log, for two tenants. The first becomes the
 template; that it yields just what was sent for the second proves it right. Every psql sends each
 transaction as one message, as the operator does, and gets verifiers made in advance, so that it computes
-nothing. How many there are, and whether they keep one connection for all of their tenants, is what is
-fastest here.
+nothing. How many there are is what is fastest here.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ PARALLEL = 16
 """Requests at a time: creates a few hundred objects a second, more than anything can provision."""
 _STUCK_AFTER = 300.0
 _ATTEMPTS = 8
+_NAMED = 5
 
 
 def wide_migrations(tables: int = 20) -> list[Object]:
@@ -204,11 +205,19 @@ class Kube:
             if time.monotonic() - started - max(last, done.created) > _STUCK_AFTER:
                 say(f"giving up: {len(done.ready)} of {done.asked} are Ready, and no more become so")
                 watching.cancel()
+                await self._say_why(sorted(wanted - done.ready.keys())[:_NAMED])
                 break
         with suppress(asyncio.CancelledError):
             await watching
         done.seconds = max(done.ready.values(), default=0.0)
         return done
+
+    async def _say_why(self, names: Sequence[str]) -> None:
+        for name in names:
+            status = (await self.kube.get(TENANTS, SPACE, name)).get("status") or {}
+            conditions: list[Object] = status.get("conditions") or []
+            ready: Object = next((c for c in conditions if c["type"] == "Ready"), {})
+            say(f"  {name}: {ready.get('reason', 'no status')}. {ready.get('message', '')}")
 
     async def write_only(self, tenants: Sequence[Object]) -> None:
         """Does for new Tenants what an operator has to write, copied from one that is Ready."""
@@ -246,6 +255,13 @@ class Kube:
                             raise RuntimeError(f"the watch ended: {event['object'].get('message')}")
                         version = event["object"]["metadata"]["resourceVersion"]
                         yield event["object"]
+
+
+async def until(done: Callable[[], bool], *, timeout: float) -> None:
+    """Waits until something is so, or for ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not done() and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
 
 
 def named(count: int, start: int = 0, prefix: str = "t") -> Iterator[str]:
