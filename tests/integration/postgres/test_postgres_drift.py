@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +23,7 @@ CREATE SEQUENCE numbers;
 CREATE FUNCTION total() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM items'
 """
 ANY = (Isolation.ROW, Isolation.SCHEMA, Isolation.DATABASE)
+OWN = (Isolation.SCHEMA, Isolation.DATABASE)
 CHANGES = [
     ("ALTER ROLE {login} CONNECTION LIMIT 7", ANY),
     ("ALTER ROLE {login} VALID UNTIL 'yesterday'", ANY),
@@ -28,22 +31,22 @@ CHANGES = [
     ("ALTER ROLE {login} RESET ALL", (Isolation.ROW, Isolation.SCHEMA)),
     ("ALTER ROLE {login} SET statement_timeout = '1h'", ANY),
     ("ALTER ROLE {login} SET search_path = elsewhere", ANY),
-    ("ALTER ROLE {owner} LOGIN", (Isolation.SCHEMA, Isolation.DATABASE)),
+    ("ALTER ROLE {owner} LOGIN", OWN),
     ("REVOKE CONNECT ON DATABASE {database} FROM {connect}", ANY),
     ("GRANT CONNECT ON DATABASE {database} TO PUBLIC", ANY),
     ("GRANT ALL ON DATABASE {database} TO {stranger}", ANY),
     ("REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {group}", ANY),
-    ("REVOKE DELETE ON {schema}.items FROM {group}", (Isolation.ROW, Isolation.SCHEMA)),
-    ("REVOKE USAGE ON SCHEMA {schema} FROM {group}", (Isolation.SCHEMA,)),
-    ("REVOKE ALL ON SEQUENCE {schema}.numbers FROM {group}", (Isolation.SCHEMA, Isolation.DATABASE)),
-    ("REVOKE EXECUTE ON FUNCTION {schema}.total() FROM {group}", (Isolation.SCHEMA,)),
-    ("GRANT SELECT ON {schema}.items TO {stranger}", (Isolation.ROW, Isolation.SCHEMA)),
-    ("GRANT USAGE ON SCHEMA {schema} TO {stranger}", (Isolation.SCHEMA,)),
-    ("GRANT USAGE ON SCHEMA {schema} TO PUBLIC", (Isolation.SCHEMA,)),
-    ("GRANT EXECUTE ON FUNCTION {schema}.total() TO PUBLIC", (Isolation.SCHEMA,)),
-    ("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE ALL ON TABLES FROM {group}", (Isolation.SCHEMA,)),
-    ("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT ALL ON TABLES TO {stranger}", (Isolation.SCHEMA,)),
-    ("DELETE FROM tenantry.logins WHERE login = '{login}'", (Isolation.SCHEMA,)),
+    ("REVOKE DELETE ON {schema}.items FROM {group}", ANY),
+    ("REVOKE USAGE ON SCHEMA {schema} FROM {group}", OWN),
+    ("REVOKE ALL ON SEQUENCE {schema}.numbers FROM {group}", OWN),
+    ("REVOKE EXECUTE ON FUNCTION {schema}.total() FROM {group}", OWN),
+    ("GRANT SELECT ON {schema}.items TO {stranger}", ANY),
+    ("GRANT USAGE ON SCHEMA {schema} TO {stranger}", OWN),
+    ("GRANT USAGE ON SCHEMA {schema} TO PUBLIC", OWN),
+    ("GRANT EXECUTE ON FUNCTION {schema}.total() TO PUBLIC", OWN),
+    ("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE ALL ON TABLES FROM {group}", OWN),
+    ("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT ALL ON TABLES TO {stranger}", OWN),
+    ("DELETE FROM tenantry.logins WHERE login = '{login}'", OWN),
     ("GRANT CREATE ON SCHEMA public TO PUBLIC", (Isolation.ROW, Isolation.SCHEMA)),
     ("ALTER TABLE {schema}.items DISABLE ROW LEVEL SECURITY", (Isolation.ROW,)),
     ("ALTER TABLE {schema}.items NO FORCE ROW LEVEL SECURITY", (Isolation.ROW,)),
@@ -88,7 +91,38 @@ async def test_a_change_by_hand_is_found_and_mended(
         assert session.execute("SELECT total(), nextval('numbers')").fetchone() == (0, 1)
 
 
-@pytest.mark.parametrize("isolation", [Isolation.SCHEMA, Isolation.DATABASE])
+async def test_a_database_is_looked_into_again_when_a_grant_in_it_changed(blueprint: Callable[..., Any]) -> None:
+    shop = blueprint(Isolation.DATABASE, ITEMS)
+    acme = await shop.make()
+    group = group_of(acme.names.owner)
+
+    async def looks() -> int:
+        """How often a sweep connects to the tenant's database, of five."""
+        before = sessions()
+        for _ in range(5):
+            assert await shop.is_settled(acme)
+        return sessions() - before
+
+    def sessions() -> int:
+        with shop.server.superuser() as connection:
+            query = "SELECT sessions FROM pg_stat_database WHERE datname = %s"
+            return int(connection.execute(query, (acme.names.database,)).fetchone()[0])
+
+    await asyncio.sleep(1.5)  # the server counts what a session did when it ends, a moment later
+    await looks()
+    assert await looks() == 0
+    with shop.server.superuser(acme.names.database) as connection:
+        connection.execute(f"REVOKE DELETE ON items FROM {group}")
+    deadline = time.monotonic() + 20
+    while not (await shop.state(acme)).drift:
+        assert time.monotonic() < deadline, "it was not found"
+        await asyncio.sleep(0.2)
+    await shop.bring(acme)
+    with shop.login(acme) as session:
+        session.execute("DELETE FROM items")
+
+
+@pytest.mark.parametrize("isolation", OWN)
 async def test_a_missing_group_is_made_anew(isolation: Isolation, blueprint: Callable[..., Any]) -> None:
     shop = blueprint(isolation, ITEMS)
     acme = await shop.make()

@@ -28,10 +28,12 @@ from tenantry_operator.engines.postgres.connections import Access, Connections, 
 from tenantry_operator.engines.postgres.execute import Executor
 from tenantry_operator.engines.postgres.inside import SharedCatalog, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation
+from tenantry_operator.engines.postgres.own import OwnDatabases
 from tenantry_operator.engines.postgres.plan import PostgresStep, plan
 from tenantry_operator.engines.postgres.provision import PUBLIC_SCHEMA
+from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.postgres.scram import store
-from tenantry_operator.engines.postgres.sizes import Sizes, measure_databases, measure_schemas
+from tenantry_operator.engines.postgres.sizes import MEASURED_AT_ONCE, measure_databases, measure_schemas
 from tenantry_operator.engines.postgres.sqlstate import translate
 from tenantry_operator.engines.postgres.state import PostgresState
 from tenantry_operator.engines.postgres.usage import count
@@ -61,8 +63,9 @@ class PostgresEngine:
         self._settings = replace(settings or ConnectionSettings(), concurrency=concurrency)
         self._installation = Installation(installation)
         self._connections = Connections(access, self._settings)
-        self._sizes = Sizes()
-        self._schema_sizes: dict[str, Sizes] = {}
+        self._sizes = Rounds[int](MEASURED_AT_ONCE)
+        self._schema_sizes: dict[str, Rounds[int]] = {}
+        self._own = OwnDatabases(self._connections, installation)
         self._executor = Executor(self._connections, self._installation, self.observe_one)
 
     async def observe(self) -> PostgresState:
@@ -80,18 +83,20 @@ class PostgresEngine:
                 if found is not None:
                     shared[name] = found
                     sizes[name] = sum(schema.bytes for schema in found.schemas.values())
+            await self._own.look(catalog)
         except (psycopg.Error, Stale) as error:
             raise _observation_error(error, where) from None
         self._executor.learn(catalog, shared)
-        return PostgresState(taken_at, self._report(catalog, sizes), self._installation, catalog, shared, sizes)
+        report = self._report(catalog, sizes)
+        return PostgresState(taken_at, report, self._installation, catalog, shared, sizes, self._own.all())
 
     async def observe_one(self, desired: Desired) -> DatabaseState:
         """Looks at one tenant database, fresh."""
         taken_at = time.monotonic()
         names = desired.names
-        own = {*names.logins}
+        roles = {*names.logins}
         if desired.isolation is not Isolation.ROW:
-            own |= {names.owner, group_of(names.owner)}
+            roles |= {names.owner, group_of(names.owner)}
         shared_roles = {
             names.owner,
             group_of(names.owner),
@@ -105,8 +110,8 @@ class PostgresEngine:
                 catalog = await observe_server(
                     connection,
                     self._own_roles(),
-                    roles=sorted(own | shared_roles),
-                    members=sorted(own),
+                    roles=sorted(roles | shared_roles),
+                    members=sorted(roles),
                     databases=[names.database],
                 )
                 sizes = await measure_databases(connection, [names.database] if names.schema is None else [])
@@ -118,7 +123,10 @@ class PostgresEngine:
             raise _observation_error(error, f"server {self._connections.server}") from None
         self._executor.learn(catalog, shared, names.database)
         report = self._report(catalog, sizes)
-        state = PostgresState(taken_at, report, self._installation, catalog, shared, sizes)
+        own = self._own.known(names.database)
+        state = PostgresState(
+            taken_at, report, self._installation, catalog, shared, sizes, {names.database: own} if own else {}
+        )
         return state.database(desired)
 
     def plan(
@@ -133,6 +141,8 @@ class PostgresEngine:
         :raises Stale: when the server is not as the plan assumed.
         """
         stored = await store(credentials) if credentials is not None and steps else None
+        if steps:
+            self._own.forget(desired.names.database)
         for step in steps:
             if not isinstance(step, PostgresStep):
                 raise TypeError(f"not a step of this engine: {step!r}")
@@ -145,7 +155,7 @@ class PostgresEngine:
                 raise translated from None
             if step.name == "vacuum":
                 # It makes room without moving any counter of the database.
-                self._sizes.forget(desired.names.database)
+                self._sizes.again(desired.names.database)
             reached(step.name)
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
@@ -182,7 +192,7 @@ class PostgresEngine:
         self, name: str, schema: str | None = None, logins: Sequence[str] | None = None
     ) -> SharedCatalog | None:
         """A shared database with the sizes of its schemas; None when it is gone."""
-        known = self._schema_sizes.setdefault(name, Sizes())
+        known = self._schema_sizes.setdefault(name, Rounds(MEASURED_AT_ONCE))
         only = None if schema is None else [schema, PUBLIC_SCHEMA]
         try:
             async with self._connections.use(name) as connection:

@@ -57,7 +57,7 @@ WHERE n.nspname !~ '^pg_' AND (%(names)s::text[] IS NULL OR n.nspname = ANY (%(n
 
 # Counters that move whenever a size may have changed: rows written, vacuumed, or a file exchanged.
 _OBJECTS = sql.SQL("""
-SELECT n.nspname::text, k.kind, k.acl::text[], (count(*) FILTER (WHERE k.owner = n.nspowner))::int,
+SELECT n.nspname::text, k.kind, k.acl::text[], (count(*) FILTER (WHERE k.owner IN (n.nspowner, o.oid)))::int,
        sum(k.pages)::bigint * 8192, sum(k.writes)::bigint, sum(k.other)::bigint
 FROM (
     SELECT c.relnamespace AS namespace,
@@ -77,6 +77,9 @@ FROM (
     SELECT p.pronamespace, p.proowner, 'f', p.proacl, 0, 0, 0 FROM {routines}
 ) k
 JOIN pg_catalog.pg_namespace n ON n.oid = k.namespace
+LEFT JOIN (
+    SELECT d.datdba AS oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+) o ON n.nspowner = 'pg_database_owner'::pg_catalog.regrole
 WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'tenantry')
 GROUP BY n.nspname, k.kind, k.acl
 """)

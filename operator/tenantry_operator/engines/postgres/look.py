@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -198,9 +198,7 @@ class Look:
             for words in differences(sharing, self.shared.relations.get(names.owner, ())):
                 yield Finding(words, Mend.GRANTS)
         else:
-            for login in names.logins:
-                if self.shared.registrations.get(login) != self.desired.tenant_id:
-                    yield Finding(f"login {login} is not registered in tenantry.logins", Mend.GRANTS)
+            yield from self._registrations(self.shared.registrations)
             yield from expected.compare_schema(self.schema, group, read_only=read_only)
 
     def _database_findings(self, group: str, connect: str | None) -> Iterable[Finding]:
@@ -217,6 +215,15 @@ class Look:
             yield Finding(f"schema public of database {self.names.database}: PUBLIC has rights", Mend.DATABASE)
         if self.own_database:
             yield from expected.compare_relations(self.database, self.names.owner, group)
+            inside = self.snapshot.own.get(self.names.database)
+            if inside is not None:
+                yield from inside.findings
+                yield from self._registrations(inside.registrations)
+
+    def _registrations(self, registrations: Mapping[str, str]) -> Iterable[Finding]:
+        for login in self.names.logins:
+            if registrations.get(login) != self.desired.tenant_id:
+                yield Finding(f"login {login} is not registered in tenantry.logins", Mend.GRANTS)
 
     def _fixed_roles(self) -> tuple[str, ...]:
         owner = self.names.owner

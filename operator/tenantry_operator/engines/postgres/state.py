@@ -17,6 +17,7 @@ from tenantry_operator.engines.postgres.catalog import ServerCatalog
 from tenantry_operator.engines.postgres.inside import SchemaRow, SharedCatalog
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.look import Look
+from tenantry_operator.engines.postgres.own import Inside
 
 
 class PostgresState:
@@ -30,14 +31,16 @@ class PostgresState:
         catalog: ServerCatalog,
         shared: Mapping[str, SharedCatalog],
         sizes: Mapping[str, int],
+        own: Mapping[str, Inside],
     ) -> None:
         self.taken_at = taken_at
         self.report = report
         self.catalog = catalog
         self.shared = shared
         self._installation = installation
+        self.own = own
         self._sizes = sizes
-        self._own = frozenset({*installation.roles, catalog.facts.admin})
+        self._own_roles = frozenset({*installation.roles, catalog.facts.admin})
 
     def database(self, desired: Desired) -> DatabaseState:
         """What the snapshot says of one tenant database."""
@@ -89,7 +92,7 @@ class PostgresState:
     @property
     def own_roles(self) -> frozenset[str]:
         """Administrator, keeper and stewards."""
-        return self._own
+        return self._own_roles
 
     @property
     def installation(self) -> Installation:
