@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tenantry_operator.engines.postgres.rounds import LONGEST, Rounds
+from tenantry_operator.engines.postgres.rounds import Rounds
 
 AT_ONCE = 5
+LONGEST = 900
 
 
 class Clock:
@@ -22,7 +23,7 @@ def looked(known: Rounds[int], counters: dict[str, int]) -> list[str]:
 
 
 def test_only_what_changed_is_measured_again() -> None:
-    known = Rounds[int](AT_ONCE, Clock())
+    known = Rounds[int](AT_ONCE, LONGEST, Clock())
     assert looked(known, {"a": 1, "b": 1}) == ["a", "b"]
     assert looked(known, {"a": 1, "b": 1}) == []
     assert looked(known, {"a": 1, "b": 2}) == ["b"]
@@ -30,14 +31,14 @@ def test_only_what_changed_is_measured_again() -> None:
 
 
 def test_what_is_gone_is_forgotten() -> None:
-    known = Rounds[int](AT_ONCE, Clock())
+    known = Rounds[int](AT_ONCE, LONGEST, Clock())
     looked(known, {"a": 1})
     assert looked(known, {}) == []
     assert known.all() == {}
 
 
 def test_what_is_asked_for_is_looked_at_again_and_known_until_then() -> None:
-    known = Rounds[int](AT_ONCE, Clock())
+    known = Rounds[int](AT_ONCE, LONGEST, Clock())
     looked(known, {"a": 1})
     known.again("a")
     known.again("never heard of")
@@ -46,7 +47,7 @@ def test_what_is_asked_for_is_looked_at_again_and_known_until_then() -> None:
 
 
 def test_what_is_forgotten_is_unknown() -> None:
-    known = Rounds[int](AT_ONCE, Clock())
+    known = Rounds[int](AT_ONCE, LONGEST, Clock())
     looked(known, {"a": 1})
     known.forget("a")
     assert known.get("a") is None
@@ -55,7 +56,7 @@ def test_what_is_forgotten_is_unknown() -> None:
 
 def test_everything_is_measured_again_after_a_while() -> None:
     clock = Clock()
-    known = Rounds[int](AT_ONCE, clock)
+    known = Rounds[int](AT_ONCE, LONGEST, clock)
     looked(known, {"a": 1})
     clock.now = LONGEST + 1
     assert looked(known, {"a": 1}) == ["a"]
@@ -63,7 +64,7 @@ def test_everything_is_measured_again_after_a_while() -> None:
 
 def test_who_waited_longest_comes_first() -> None:
     clock = Clock()
-    known = Rounds[int](AT_ONCE, clock)
+    known = Rounds[int](AT_ONCE, LONGEST, clock)
     everything = {f"s{number:05}": 0 for number in range(2 * AT_ONCE)}
     first = looked(known, everything)
     assert len(first) == AT_ONCE

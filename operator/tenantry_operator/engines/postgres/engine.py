@@ -33,7 +33,12 @@ from tenantry_operator.engines.postgres.plan import PostgresStep, plan
 from tenantry_operator.engines.postgres.provision import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.postgres.scram import store
-from tenantry_operator.engines.postgres.sizes import MEASURED_AT_ONCE, measure_databases, measure_schemas
+from tenantry_operator.engines.postgres.sizes import (
+    MEASURED_AGAIN,
+    MEASURED_AT_ONCE,
+    measure_databases,
+    measure_schemas,
+)
 from tenantry_operator.engines.postgres.sqlstate import translate
 from tenantry_operator.engines.postgres.state import PostgresState
 from tenantry_operator.engines.postgres.usage import count
@@ -63,7 +68,7 @@ class PostgresEngine:
         self._settings = replace(settings or ConnectionSettings(), concurrency=concurrency)
         self._installation = Installation(installation)
         self._connections = Connections(access, self._settings)
-        self._sizes = Rounds[int](MEASURED_AT_ONCE)
+        self._sizes = Rounds[int](MEASURED_AT_ONCE, MEASURED_AGAIN)
         self._schema_sizes: dict[str, Rounds[int]] = {}
         self._own = OwnDatabases(self._connections, installation)
         self._executor = Executor(self._connections, self._installation, self.observe_one)
@@ -192,7 +197,7 @@ class PostgresEngine:
         self, name: str, schema: str | None = None, logins: Sequence[str] | None = None
     ) -> SharedCatalog | None:
         """A shared database with the sizes of its schemas; None when it is gone."""
-        known = self._schema_sizes.setdefault(name, Rounds(MEASURED_AT_ONCE))
+        known = self._schema_sizes.setdefault(name, Rounds(MEASURED_AT_ONCE, MEASURED_AGAIN))
         only = None if schema is None else [schema, PUBLIC_SCHEMA]
         try:
             async with self._connections.use(name) as connection:

@@ -1,16 +1,14 @@
-"""Looking closely at some of many things, round by round: those that changed first, and all now and then."""
+"""Looking closely at some of many things, round by round: those that changed and waited longest first."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-LONGEST = 900.0
-"""Seconds after which something is looked at again although its counter did not move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +23,11 @@ class Rounds(Generic[T]):
     """What was found by name, and what is to be looked at next.
 
     :param at_once: how many are looked at in one round.
+    :param longest: seconds after which something is looked at again although its counter did not move.
     """
 
     at_once: int
+    longest: float = math.inf
     clock: Callable[[], float] = time.monotonic
     _known: dict[str, _Known[T]] = field(default_factory=dict)
 
@@ -43,7 +43,7 @@ class Rounds(Generic[T]):
             known = self._known.get(name)
             if known is None:
                 waiting.append((float("-inf"), name))
-            elif known.counter != counter or now - known.at > LONGEST:
+            elif known.counter != counter or now - known.at > self.longest:
                 waiting.append((known.at, name))
         return [name for _, name in sorted(waiting)[: self.at_once]]
 

@@ -14,6 +14,9 @@ from tenantry_operator.engines.postgres.connections import Connection
 MEASURED_AT_ONCE = 500
 """Schemas or databases that are measured in one sweep, per database or server."""
 
+MEASURED_AGAIN = 900.0
+"""Seconds after which something is measured again although its counters did not move."""
+
 _DATABASES = """
 SELECT d.datname::text, pg_catalog.pg_database_size(d.oid)
 FROM pg_catalog.pg_database d
