@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import time
 from collections import OrderedDict
 from typing import Any, Literal
@@ -22,7 +23,8 @@ Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
 _WAITING = 500
-_PER_SECOND = 20.0
+_PAUSES = {"Warning": 1 / 20, "Normal": 1 / 5}
+"""Seconds between two: that all is well is not worth a write per tenant while thousands are made."""
 _REMEMBERED = 4096
 _REPEAT_AFTER = 600.0
 
@@ -32,7 +34,8 @@ class Recorder:
 
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
-        self._queue: asyncio.Queue[tuple[str, Object]] = asyncio.Queue(_WAITING)
+        self._queue: asyncio.PriorityQueue[tuple[bool, int, str, Object]] = asyncio.PriorityQueue(_WAITING)
+        self._count = itertools.count()
         self._recent: OrderedDict[str, float] = OrderedDict()
 
     def normal(self, obj: Object, reason: str, message: str) -> None:
@@ -81,17 +84,17 @@ class Recorder:
         if kind == "Normal" and self._queue.qsize() > _WAITING // 2:
             return
         try:
-            self._queue.put_nowait((namespace, event))
+            self._queue.put_nowait((kind == "Normal", next(self._count), namespace, event))
         except asyncio.QueueFull:
             _log.warning("an Event was left out, too many are waiting", reason=reason, object=meta["name"])
 
     async def run(self) -> None:
         """Posts what was recorded, until cancelled."""
         while True:
-            namespace, event = await self._queue.get()
+            _, _, namespace, event = await self._queue.get()
             try:
                 await self._kube.create(EVENTS, namespace, event)
             except ReconcileError as error:
                 # A namespace that is being deleted takes no Events; the conditions say the same.
                 _log.info("an Event could not be posted", error=str(error))
-            await asyncio.sleep(1 / _PER_SECOND)
+            await asyncio.sleep(_PAUSES[event["type"]])
