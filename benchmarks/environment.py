@@ -23,7 +23,7 @@ from tenantry_local.postgres import fsync_setting
 from tenantry_local.processes import command_line
 
 RESULTS = Path(__file__).resolve().parent / "results"
-_CLUSTERS = CHECKOUT / ".local"
+_CLUSTERS = Path(os.environ.get("TENANTRY_BENCH_DIR") or CHECKOUT / ".local").resolve()
 _TELL_EVERY = 5.0
 
 
@@ -60,7 +60,9 @@ class Progress:
 
 @contextmanager
 def bench_cluster(name: str, *, keep: bool = False) -> Iterator[Cluster]:
-    """A cluster in a folder of its own below ``.local``, with the operator, removed at the end.
+    """A cluster with the operator, removed at the end.
+
+    Its folder is below ``.local``, or ``TENANTRY_BENCH_DIR``.
 
     :param keep: leave the folder, with its logs and data, but nothing running.
     """
@@ -127,8 +129,19 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "fsync": fsync_setting(),
+        "filesystem": _filesystem(_CLUSTERS),
         "load": [round(value, 2) for value in load],
     }
+
+
+def _filesystem(folder: Path) -> str:
+    """The type of the file system that a folder is on."""
+    try:
+        lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "unknown file system"
+    mounts = sorted((Path(line.split()[1]), line.split()[2]) for line in lines)
+    return [kind for where, kind in mounts if folder.is_relative_to(where)][-1]
 
 
 def _processor() -> str:
@@ -172,7 +185,7 @@ def show(result: Result, before: dict[str, Any]) -> None:
         table.add_row(row.what, row.figure, row.reference, row.ratio, row.target)
     console.print(table)
     facts = (
-        f"{before['cpus']} CPUs ({before['processor']}), fsync={before['fsync']}, "
+        f"{before['cpus']} CPUs ({before['processor']}), fsync={before['fsync']}, {before['filesystem']}, "
         f"load before {before['load'][0]}, {before['date']}"
     )
     for line in (facts, *result.notes):

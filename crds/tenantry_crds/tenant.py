@@ -241,6 +241,9 @@ class TenantSpec(SpecModel):
     nothing is dropped. ``Delete``: dropped."""
     retention_days: Annotated[int, Field(ge=0, le=36500)] = 30
     """For how many days a ``Deleted`` tenant keeps its data."""
+    rotation_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    """How old its passwords get, in days: then they are rotated. A tenth of them may be missing, so that not
+    all tenants rotate at once. Left out: only the annotation ``tenantry.dev/rotate`` rotates them."""
     backup: BackupPolicy | None = None
     """When the tenant is backed up. Not acted on yet."""
 

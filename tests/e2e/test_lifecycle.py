@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -157,6 +158,23 @@ def test_rotation_changes_the_login_and_retires_the_old_one(api: Api, isolation:
     api.annotate(SPACE, name, rotate="2")
     api.wait("tenant", name, SPACE, lambda _: api.secret(SPACE, name, "notes")["uri"] != new)
     assert notes(api, name) == 2
+
+
+def test_a_password_is_rotated_before_it_gets_too_old(api: Api) -> None:
+    old = made(api, "punctual", rotationDays=2)
+    written = {"metadata": {"annotations": {"tenantry.dev/written-at": timestamp(days_ago=1)}}}
+    api.patch("secret", "punctual-notes-db", SPACE, written)
+    api.ready(SPACE, "punctual")
+    assert api.secret(SPACE, "punctual", "notes")["uri"] == old
+    written["metadata"]["annotations"]["tenantry.dev/written-at"] = timestamp(days_ago=2)
+    api.patch("secret", "punctual-notes-db", SPACE, written)
+    api.wait("tenant", "punctual", SPACE, lambda _: api.secret(SPACE, "punctual", "notes")["uri"] != old)
+    api.wait("tenant", "punctual", SPACE, lambda _: refused(old))
+    assert notes(api, "punctual") == 1
+
+
+def timestamp(*, days_ago: float) -> str:
+    return (datetime.now(UTC) - timedelta(days=days_ago)).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def test_a_deleted_or_edited_secret_is_made_anew(api: Api) -> None:

@@ -86,10 +86,17 @@ def summary(username: str, **changes: Any) -> SecretSummary:
     return replace(base, **changes)
 
 
-def whose(logins: list[str], known: SecretSummary | None, *, rotation: str = "", after: float = 0) -> Any:
+def whose(
+    logins: list[str],
+    known: SecretSummary | None,
+    *,
+    rotation: str = "",
+    after: float = 0,
+    lifetime: float | None = None,
+) -> Any:
     states = [LoginState(name, True) for name in logins]
     now = NOW + timedelta(seconds=after)
-    return turn(NAMES, states, known, rotation=rotation, now=now, retire_after=60)
+    return turn(NAMES, states, known, rotation=rotation, now=now, retire_after=60, lifetime=lifetime)
 
 
 def test_a_new_database_starts_with_the_first_login() -> None:
@@ -117,6 +124,29 @@ def test_the_old_login_is_retired_when_its_time_is_over_and_not_before() -> None
     assert early.retire_in == pytest.approx(50)
     late = whose(list(NAMES.logins), known, rotation="1", after=61)
     assert late.retired == (NAMES.login_a,)
+
+
+def test_a_password_that_is_too_old_gives_the_turn_to_the_other_login() -> None:
+    known = summary(NAMES.login_a)
+    young = whose([NAMES.login_a], known, after=900, lifetime=1000)
+    assert (young.login, young.new_password, young.look_again) == (NAMES.login_a, False, pytest.approx(100))
+    old = whose([NAMES.login_a], known, after=1000, lifetime=1000)
+    assert (old.login, old.new_password) == (NAMES.login_b, True)
+    assert whose([NAMES.login_a], known, after=10**9).look_again is None
+
+
+def test_what_comes_first_is_looked_at_first() -> None:
+    found = whose(list(NAMES.logins), summary(NAMES.login_a), after=10, lifetime=1000)
+    assert (found.retire_in, found.rotate_in) == (pytest.approx(50), pytest.approx(990))
+    assert found.look_again == pytest.approx(50)
+
+
+def test_passwords_of_many_tenants_do_not_get_too_old_on_the_same_day() -> None:
+    days = [(credentials.password_lifetime(f"uid-{number}", 90) or 0) / 86_400 for number in range(200)]
+    assert 81 <= min(days) < max(days) <= 90
+    assert len({int(day) for day in days}) > 5
+    assert credentials.password_lifetime("uid-1", 90) == credentials.password_lifetime("uid-1", 90)
+    assert credentials.password_lifetime("uid-1", None) is None
 
 
 def test_without_a_secret_the_login_that_may_be_in_use_is_left_alone() -> None:

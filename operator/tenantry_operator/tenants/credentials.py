@@ -12,7 +12,7 @@ import hashlib
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -189,6 +189,21 @@ class Turn:
     """Logins whose time is over."""
     retire_in: float | None = None
     """Seconds until another login's time is over."""
+    rotate_in: float | None = None
+    """Seconds until the password is too old; None: it never is."""
+
+    @property
+    def look_again(self) -> float | None:
+        """Seconds until something is to be done about the logins."""
+        return min((seconds for seconds in (self.retire_in, self.rotate_in) if seconds is not None), default=None)
+
+
+def password_lifetime(uid: str, days: int | None) -> float | None:
+    """Seconds that a password of a tenant lasts: nine to ten tenths of the days, the same for it each time."""
+    if days is None:
+        return None
+    share = int(hashlib.sha256(uid.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
+    return days * 86_400 * (0.9 + 0.1 * share)
 
 
 def turn(
@@ -199,6 +214,7 @@ def turn(
     rotation: str,
     now: datetime,
     retire_after: float,
+    lifetime: float | None = None,
 ) -> Turn:
     """Whose turn it is.
 
@@ -206,22 +222,25 @@ def turn(
     passwords, and the other login takes over: one that may still be in use goes on until it is retired.
 
     :param rotation: the value of the Tenant's ``tenantry.dev/rotate`` annotation, or "".
+    :param lifetime: seconds that a password lasts; None: for ever.
     """
     present = {login.name: login for login in logins}
     if secret is not None and secret.username in names.logins:
         other = names.login_b if secret.username == names.login_a else names.login_a
-        if not secret.intact or secret.rotation != rotation:
-            return Turn(other, new_password=True)
-        left = (secret.written_at - now).total_seconds() + retire_after
+        age = (now - secret.written_at).total_seconds()
+        rotate_in = None if lifetime is None else lifetime - age
+        if not secret.intact or secret.rotation != rotation or (rotate_in is not None and rotate_in <= 0):
+            return Turn(other, new_password=True, rotate_in=lifetime)
+        kept = Turn(secret.username, new_password=False, rotate_in=rotate_in)
         if other not in present:
-            return Turn(secret.username, new_password=False)
-        if left > 0:
-            return Turn(secret.username, new_password=False, retire_in=left)
-        return Turn(secret.username, new_password=False, retired=(other,))
+            return kept
+        if age < retire_after:
+            return replace(kept, retire_in=retire_after - age)
+        return replace(kept, retired=(other,))
     if not present:
-        return Turn(names.login_a, new_password=True)
+        return Turn(names.login_a, new_password=True, rotate_in=lifetime)
     unused = min(names.logins, key=lambda name: _use(present.get(name)))
-    return Turn(unused, new_password=True)
+    return Turn(unused, new_password=True, rotate_in=lifetime)
 
 
 def _use(login: LoginState | None) -> tuple[bool, int]:

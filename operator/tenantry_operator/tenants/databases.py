@@ -279,7 +279,7 @@ class _Task:
         if state.exists and not turn.new_password:
             self.outcome.drift = state.drift
         await self._execute(server, wanted, state, made)
-        self.outcome.look_again = turn.retire_in
+        self.outcome.look_again = turn.look_again
         await self._bind(server, wanted, new, turn)
         self.outcome.seen = Seen(server.key, wanted, state, limits)
         self.record["readOnly"] = True if wanted.read_only else None
@@ -309,6 +309,9 @@ class _Task:
             "rotation": self.view.annotation(ROTATE_ANNOTATION),
             "now": now,
             "retire_after": self.context.settings.retire_after,
+            "lifetime": credentials.password_lifetime(
+                self.view.obj["metadata"]["uid"], self.view.spec.rotation_days
+            ),
         }
         secret = secrets.summary(self.context, self.view, name)
         turn = credentials.turn(wanted.names, state.logins, secret, **arguments)  # type: ignore[arg-type]

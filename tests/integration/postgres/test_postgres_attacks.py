@@ -193,6 +193,26 @@ async def test_files_programs_and_sessions_of_the_server_are_closed(scene: Scene
         assert query == ("<insufficient privilege>",)
 
 
+async def test_other_servers_cannot_be_reached_from_the_server(scene: Scene) -> None:
+    with scene.shop.server.superuser(scene.acme.names.database) as connection:
+        connection.execute("CREATE FOREIGN DATA WRAPPER distance")
+        connection.execute("CREATE SERVER elsewhere FOREIGN DATA WRAPPER distance OPTIONS (host 'elsewhere')")
+        connection.execute("CREATE USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (password 'secret')")
+        connection.execute("CREATE SCHEMA far")
+        connection.execute("CREATE FOREIGN TABLE far.table (id int) SERVER elsewhere")
+    with scene.as_acme() as session:
+        refused(session, "CREATE FOREIGN DATA WRAPPER own")
+        refused(session, "CREATE SERVER own FOREIGN DATA WRAPPER distance")
+        refused(session, "CREATE USER MAPPING FOR CURRENT_USER SERVER elsewhere")
+        refused(session, "CREATE FOREIGN TABLE pg_temp.near (id int) SERVER elsewhere")
+        refused(session, "ALTER SERVER elsewhere OPTIONS (SET host 'here')")
+        refused(session, "SELECT * FROM far.table")
+        shown = session.execute("SELECT umoptions FROM pg_user_mappings WHERE srvname = 'elsewhere'").fetchall()
+        assert shown == [(None,)], "the password of a mapping is shown"
+    with scene.shop.server.superuser(scene.acme.names.database) as connection:
+        connection.execute("DROP SCHEMA far CASCADE; DROP FOREIGN DATA WRAPPER distance CASCADE")
+
+
 async def test_large_objects_are_the_makers_own(scene: Scene) -> None:
     with scene.shop.login(scene.globex) as neighbour:
         row = neighbour.execute("SELECT lo_from_bytea(0, 'secret')").fetchone()

@@ -1,7 +1,8 @@
-"""kopf alone, with an index that keeps the bodies of all Tenants: ``python -m benchmarks.kopf_index 10000``.
+"""kopf alone, keeping the bodies of all Tenants: ``python -m benchmarks.kopf_watch 10000``.
 
 The reference for the operator's memory. ``KUBECONFIG`` names the cluster; nothing is written to it. Prints
-JSON and ends when the index is filled.
+JSON and ends when all were seen. ``kopf.index`` would do the same with more memory, but wakes every object
+that waits for each one that is indexed: 10,000 were not indexed within six minutes, at 470 MiB.
 """
 
 from __future__ import annotations
@@ -21,24 +22,23 @@ GROUP, VERSION = "tenantry.dev", "v1alpha1"
 
 
 async def run(count: int, *, secrets: bool) -> dict[str, Any]:
-    """Fills the index.
+    """Watches until all were seen.
 
     :param secrets: watch the tenants' Secrets, too, as the operator does.
     """
     registry = kopf.OperatorRegistry()
-    seen: dict[str, Any] = {}
+    seen: dict[tuple[str, str | None, str | None], dict[str, Any]] = {}
 
-    @kopf.index(GROUP, VERSION, "tenants", registry=registry)
-    async def bodies(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[Any, Any]:
-        seen[f"t/{namespace}/{name}"] = None
-        return {(namespace, name): dict(body)}
+    @kopf.on.event(GROUP, VERSION, "tenants", registry=registry)
+    async def tenants(namespace: str | None, name: str | None, body: kopf.Body, **_: Any) -> None:
+        seen["tenant", namespace, name] = dict(body)
 
     if secrets:
+        labels = {"app.kubernetes.io/managed-by": "tenantry"}
 
-        @kopf.index("", "v1", "secrets", registry=registry, labels={"app.kubernetes.io/managed-by": "tenantry"})
-        async def bindings(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> dict[Any, Any]:
-            seen[f"s/{namespace}/{name}"] = None
-            return {(namespace, name): dict(body)}
+        @kopf.on.event("", "v1", "secrets", registry=registry, labels=labels)
+        async def bindings(namespace: str | None, name: str | None, body: kopf.Body, **_: Any) -> None:
+            seen["secret", namespace, name] = dict(body)
 
     @kopf.on.login(registry=registry)
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
