@@ -58,7 +58,7 @@ class ConnectionSettings:
     lock_timeout: float = 5.0
     idle: float = 60.0
     """An unused connection is closed after this time."""
-    uses: int = 64
+    uses: int = 16
     """A connection is closed after it was used so often: the server's process keeps in memory what it learns of
     every relation, and of every function that was called, dropped or not."""
     probe_after: float = 1.0
