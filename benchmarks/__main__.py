@@ -10,14 +10,14 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import drift, footprint, provision, restart, sampling, steady
+from benchmarks import drift, footprint, peers, provision, restart, sampling, steady
 from benchmarks.environment import RESULTS, Result, as_json, machine, save, say, show
 from benchmarks.population import populated
 from tenantry_local.build import BuildError
 from tenantry_local.errors import LocalError
 
-NAMES = ("provision", "restart", "steady", "memory", "drift")
-PROVISION, RESTART = 1_000, 10_000
+NAMES = ("provision", "restart", "steady", "memory", "drift", "peers")
+PROVISION, RESTART, PEERS = 1_000, 10_000, 100
 
 
 def _arguments() -> argparse.Namespace:
@@ -30,6 +30,7 @@ def _arguments() -> argparse.Namespace:
         "steady: what a minute costs while nothing changes. "
         "memory: the operator against kopf alone. "
         "drift: damage done by hand until it is mended. "
+        "peers: other operators on the same servers. "
         "Figures that were measured while the machine does other work are worth nothing.",
     )
     parser.add_argument("what", nargs="*", metavar="what", help=f"{', '.join(NAMES)}, all (the default)")
@@ -37,7 +38,8 @@ def _arguments() -> argparse.Namespace:
         "--tenants",
         type=int,
         metavar="N",
-        help=f"Tenants; else {PROVISION:,} for provision, {RESTART:,} for restart, steady and memory",
+        help=f"Tenants; else {PROVISION:,} for provision, {RESTART:,} for restart, steady and memory, "
+        f"{PEERS} for peers",
     )
     parser.add_argument(
         "--databases",
@@ -46,6 +48,12 @@ def _arguments() -> argparse.Namespace:
         help="Tenants under Database isolation; else a tenth of provision's; 0: none",
     )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="times every damage is done (5)")
+    parser.add_argument(
+        "--ext-postgres-operator",
+        type=Path,
+        metavar="CHECKOUT",
+        help="a checkout of that operator, to be built and measured by peers; else it is left out",
+    )
     parser.add_argument("-o", dest="output", choices=["table", "json"], default="table", help="what is printed")
     parser.add_argument("--profile", action="store_true", help="sample the operator's stack while it provisions")
     arguments = parser.parse_args()
@@ -103,6 +111,8 @@ async def _run(arguments: argparse.Namespace, output: _Output) -> None:
                 await output.take(footprint.run(population, count))
     if "drift" in wanted:
         await output.take(drift.run(arguments.rounds))
+    if "peers" in wanted:
+        await output.take(peers.run(arguments.tenants or PEERS, arguments.ext_postgres_operator))
 
 
 def main() -> int:
