@@ -32,7 +32,7 @@ from tenantry_operator.engines.postgres.own import OwnDatabases
 from tenantry_operator.engines.postgres.plan import PostgresStep, plan
 from tenantry_operator.engines.postgres.provision import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.rounds import Rounds
-from tenantry_operator.engines.postgres.scram import store
+from tenantry_operator.engines.postgres.scram import StoredCredentials, store
 from tenantry_operator.engines.postgres.sizes import (
     MEASURED_AGAIN,
     MEASURED_AT_ONCE,
@@ -88,7 +88,7 @@ class PostgresEngine:
                 if found is not None:
                     shared[name] = found
                     sizes[name] = sum(schema.bytes for schema in found.schemas.values())
-            await self._own.look(catalog)
+            await self._own.look(catalog, taken_at)
         except (psycopg.Error, Stale) as error:
             raise _observation_error(error, where) from None
         self._executor.learn(catalog, shared)
@@ -146,22 +146,29 @@ class PostgresEngine:
         :raises Stale: when the server is not as the plan assumed.
         """
         stored = await store(credentials) if credentials is not None and steps else None
-        if steps:
-            self._own.forget(desired.names.database)
-        for step in steps:
-            if not isinstance(step, PostgresStep):
-                raise TypeError(f"not a step of this engine: {step!r}")
-            try:
-                await self._executor.execute(desired, step, stored)
-            except psycopg.Error as error:
-                translated = translate(error, self._executor.where(desired))
-                if isinstance(translated, Stale):
-                    self._executor.forget_server()
-                raise translated from None
-            if step.name == "vacuum":
-                # It makes room without moving any counter of the database.
-                self._sizes.again(desired.names.database)
-            reached(step.name)
+        database = desired.names.database
+        try:
+            for step in steps:
+                self._own.forget(database)
+                await self._execute(desired, step, stored)
+                if step.name == "vacuum":
+                    # It makes room without moving any counter of the database.
+                    self._sizes.again(database)
+                reached(step.name)
+        finally:
+            if steps:
+                self._own.forget(database)
+
+    async def _execute(self, desired: Desired, step: Step, credentials: StoredCredentials | None) -> None:
+        if not isinstance(step, PostgresStep):
+            raise TypeError(f"not a step of this engine: {step!r}")
+        try:
+            await self._executor.execute(desired, step, credentials)
+        except psycopg.Error as error:
+            translated = translate(error, self._executor.where(desired))
+            if isinstance(translated, Stale):
+                self._executor.forget_server()
+            raise translated from None
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
         """Runs usage queries read-only, within the tenant's data only."""

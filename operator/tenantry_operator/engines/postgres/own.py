@@ -7,6 +7,7 @@ too, those that waited longest first.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -47,6 +48,7 @@ class OwnDatabases:
         self._connections = connections
         self._installation = installation
         self._found: Rounds[Inside | None] = Rounds(AT_ONCE)
+        self._touched: dict[str, float] = {}
 
     def known(self, database: str) -> Inside | None:
         """What was found when the database was last looked into; None when it was not, or could not be."""
@@ -57,11 +59,16 @@ class OwnDatabases:
         return {name: found for name, found in self._found.all().items() if found is not None}
 
     def forget(self, database: str) -> None:
-        """What was found inside of a database is about to change."""
+        """What was found inside of a database is about to change, or has just changed."""
         self._found.forget(database)
+        self._touched[database] = time.monotonic()
 
-    async def look(self, catalog: ServerCatalog) -> None:
-        """Looks into some of the databases."""
+    async def look(self, catalog: ServerCatalog, taken_at: float) -> None:
+        """Looks into some of the databases.
+
+        :param taken_at: when the catalog was read, by :func:`time.monotonic`.
+        """
+        self._touched = {name: at for name, at in self._touched.items() if at >= taken_at}
         counters = {row.name: row.writes for row in catalog.databases.values() if self._is_built(row)}
         for name in self._found.due(counters):
             row = catalog.databases[name]
@@ -74,7 +81,9 @@ class OwnDatabases:
                 # Who may connect, and whether anybody may, is seen from outside.
                 _log.info("a tenant's database was not looked into", database=name, error=str(error))
                 found = None
-            self._found.take(counters, {name: found})
+            if name not in self._touched:
+                # Else the catalog is from before a change, and what is inside perhaps from after it.
+                self._found.take(counters, {name: found})
 
     def _is_built(self, row: DatabaseRow) -> bool:
         if not row.open or row.mark is None:
