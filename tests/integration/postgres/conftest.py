@@ -239,6 +239,10 @@ class Blueprint:
         """What a fresh snapshot says; a single look must say the same."""
         snapshot = (await self.engine.observe()).database(desired)
         single = await self.engine.observe_one(desired)
+        if desired.names.schema is None and single.bytes is not None and snapshot.bytes is not None:
+            # The server keeps a cache of its catalogs in each database, and removes it when they change.
+            assert abs(single.bytes - snapshot.bytes) < 1 << 20
+            single = replace(single, bytes=snapshot.bytes)
         assert _without_sessions(single) == _without_sessions(snapshot)
         return snapshot
 
