@@ -32,7 +32,7 @@ from tenantry_operator.kube import SECRETS, ApiError, Object, Resource
 PROVIDER_SQL = "github.com/crossplane-contrib/provider-sql"
 TARGET = 10
 RATES = (10, 100)
-"""``--max-reconcile-rate``: its default, and one that does not hold it up."""
+"""``--max-reconcile-rate``: its default, and ten times that."""
 _STUCK_AFTER = 120.0
 _GROUP = "postgresql.sql.crossplane.io"
 _CONFIG = Resource(_GROUP, "v1alpha1", "providerconfigs", "ProviderConfig", namespaced=False)

@@ -86,11 +86,10 @@ class OwnDatabases:
                 self._found.take(counters, {name: found})
 
     def _is_built(self, row: DatabaseRow) -> bool:
-        if not row.open or row.mark is None:
-            return False
         mark = Mark.decode(row.mark)
-        ours = mark is not None and mark.installation == self._installation
-        return ours and mark is not None and bool(mark.tenant) and mark.version is not None
+        if not row.open or mark is None or mark.installation != self._installation:
+            return False
+        return bool(mark.tenant) and mark.version is not None
 
     async def _look_into(self, row: DatabaseRow, *, read_only: bool) -> Inside:
         async with self._connections.use(row.name, keep=False) as connection:
