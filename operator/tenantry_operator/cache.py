@@ -1,7 +1,7 @@
 """What the operator knows of the cluster: the newest seen version of each object it watches.
 
-Filled by kopf's watches and by the answers to the operator's own writes, so that a reconcile never reads
-from the API server what was already seen. Answers are newer than watches; whichever is newer wins.
+Filled by listing and by kopf's watches, and kept up to date by the answers to the operator's own writes, so
+that a reconcile never reads from the API server what was already seen. Whichever is newer wins.
 """
 
 from __future__ import annotations
@@ -53,19 +53,36 @@ class Store:
         return list(self._objects)
 
     def put(self, obj: Object) -> bool:
-        """Keeps an object unless a newer one is known. True when it was news."""
-        key = key_of(obj)
-        known = self._objects.get(key)
-        if (
-            known is not None
-            and known["metadata"].get("uid") == obj["metadata"].get("uid")
-            and version_of(known) >= version_of(obj)
-        ):
+        """Keeps an object unless it, or a newer one, is known. True when it was news."""
+        known = self._known(obj)
+        if known is not None and version_of(known) >= version_of(obj):
             return False
+        self._keep(obj)
+        return True
+
+    def put_answer(self, obj: Object) -> None:
+        """Keeps the answer to a write of the operator's own to an object that is known.
+
+        Not when the object was forgotten meanwhile: it is gone, and no watch would take it away again.
+        The answer to a request that removes the last finalizer, and with it the object, has no version of
+        its own, so that one of the known version is news: the API server repeats the one from before
+        (``deleteWithoutFinalizers`` in ``k8s.io/apiserver/pkg/registry/generic/registry/store.go``).
+        """
+        known = self._known(obj)
+        if known is not None and version_of(known) <= version_of(obj):
+            self._keep(obj)
+
+    def _known(self, obj: Object) -> Object | None:
+        known = self._objects.get(key_of(obj))
+        if known is None or known["metadata"].get("uid") != obj["metadata"].get("uid"):
+            return None
+        return known
+
+    def _keep(self, obj: Object) -> None:
+        key = key_of(obj)
         obj["metadata"].pop("managedFields", None)
         self._objects[key] = obj
         self._reindex(key, obj)
-        return True
 
     def drop(self, key: Key, uid: str | None = None) -> bool:
         """Forgets an object; with ``uid`` only that very one. True when it was known."""

@@ -99,7 +99,7 @@ class Context:
             {"metadata": {"uid": meta["uid"]}, "status": patch},
             sub="status",
         )
-        store.put(written)
+        store.put_answer(written)
         return written
 
     async def write_failure(

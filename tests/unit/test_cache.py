@@ -29,6 +29,29 @@ def test_an_object_created_again_replaces_the_one_before_whatever_its_version() 
     assert len(store) == 0
 
 
+def test_an_object_that_was_released_is_known_to_be_although_its_version_stays() -> None:
+    store = Store(held=lambda o: ("yes",) if o["metadata"].get("finalizers") else ())
+    before = obj("a", 100)
+    before["metadata"]["finalizers"] = ["tenantry.dev/data"]
+    store.put(before)
+    store.put_answer(obj("a", 100))
+    assert store.find("held", "yes") == []
+    assert store.drop(("shop", "a"), "u")
+
+
+def test_an_answer_is_not_kept_over_a_newer_object_nor_over_a_successor_nor_when_the_object_is_gone() -> None:
+    store = Store()
+    store.put(obj("a", 101, x=1))
+    store.put_answer(obj("a", 100, x=2))
+    assert (store.get(("shop", "a")) or {})["spec"] == {"x": 1}
+    store.put(obj("a", 102, uid="v", x=3))
+    store.put_answer(obj("a", 101, x=2))
+    assert (store.get(("shop", "a")) or {})["spec"] == {"x": 3}
+    store.drop(("shop", "a"))
+    store.put_answer(obj("a", 101, x=2))
+    assert store.get(("shop", "a")) is None
+
+
 def test_indices_follow_changes_and_removal() -> None:
     store = Store(plan=lambda o: (o["spec"]["plan"],) if o["spec"].get("plan") else ())
     store.put(obj("a", 1, plan="pro"))

@@ -102,7 +102,7 @@ class InstanceReconciler:
             written = await self._context.kube.patch(INSTANCES, meta["namespace"], meta["name"], patch)
         except (Conflict, NotFound):
             return obj
-        self._context.instances.put(written)
+        self._context.instances.put_answer(written)
         return written
 
     async def _remove(self, key: Key, obj: Object) -> float | None:

@@ -121,13 +121,13 @@ async def claim(context: Context, view: TenantView, entry: Entry, home: Key) -> 
     except (Conflict, NotFound):
         await _reread(context, view)
         raise
-    context.tenants.put(written)
+    context.tenants.put_answer(written)
     return TenantView(written)
 
 
 async def _reread(context: Context, view: TenantView) -> None:
     try:
-        context.tenants.put(await context.kube.get(TENANTS, view.namespace, view.name))
+        context.tenants.put_answer(await context.kube.get(TENANTS, view.namespace, view.name))
     except NotFound:
         context.tenants.drop(view.key, view.obj["metadata"]["uid"])
 
@@ -139,7 +139,7 @@ async def release(context: Context, view: TenantView) -> None:
     patch = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
     telemetry.api_writes.labels("patch", "tenants").inc()
     try:
-        context.tenants.put(await context.kube.patch(TENANTS, view.namespace, view.name, patch))
+        context.tenants.put_answer(await context.kube.patch(TENANTS, view.namespace, view.name, patch))
     except NotFound:
         context.tenants.drop(view.key, meta["uid"])
     except Conflict:
