@@ -203,10 +203,14 @@ def start_time(pid: int) -> str | None:
 
     On Linux the boot's id and the start in clock ticks (proc(5)); elsewhere what ``ps`` says.
     """
+    started = _start_time(pid)
     child = _children.get(pid)
-    if child is not None and child.poll() is not None:
+    if started is None and child is not None and child.poll() is not None:
         del _children[pid]
-        return None
+    return started
+
+
+def _start_time(pid: int) -> str | None:
     if Path("/proc/self/stat").exists():
         try:
             text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

@@ -75,9 +75,14 @@ def test_every_tenant_works_with_its_own_data(api: Api, name: str) -> None:
 
 
 def test_a_second_apply_writes_nothing(api: Api) -> None:
-    before = versions(api)
-    api.kubectl(*EXAMPLES)
-    assert versions(api) == before
+    # A sweep may write a new size in between, once; an apply that writes does so each time.
+    changes = []
+    for _ in range(3):
+        before = versions(api)
+        api.kubectl(*EXAMPLES)
+        after = versions(api)
+        changes.append({name for name in after if after[name] != before.get(name)})
+    assert set() in changes, changes
 
 
 def versions(api: Api) -> dict[str, str]:

@@ -240,7 +240,7 @@ class DatabaseState:
     conflict: str | None = None
     """For STRANGER and OTHER_TENANT: which object it is, in words for a message."""
     exists: bool = False
-    """Whether the data is there (the database or schema; under Row the tenant's registration)."""
+    """Whether the data is there (the database or schema; under Row also the tenant's registration)."""
     version: str | None = None
     digest: str | None = None
     logins: tuple[LoginState, ...] = ()

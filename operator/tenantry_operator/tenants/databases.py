@@ -288,12 +288,14 @@ class _Task:
 
     def _check_lost(self, wanted: Desired, state: DatabaseState) -> Desired:
         """A database that vanished is not made again, empty, unless somebody says so."""
-        if state.exists or not self.record.get("version"):
+        if state.exists:
             return wanted
         asked = self.view.annotation(RECREATE_ANNOTATION)
         handled = (self.view.status.get("handled") or {}).get("recreate", "")
         if asked and asked != handled:
             return replace(wanted, recreate=True)
+        if not self.record.get("version"):
+            return wanted
         raise Stalled(
             "DataLost",
             f"database {self.entry.name}: {wanted.names.database}"

@@ -316,3 +316,21 @@ async def test_lost_data_is_not_made_anew_unless_asked(
     await shop.bring(acme)
     assert count(shop, acme) == 0
     assert await shop.is_settled(acme)
+
+
+async def test_shared_tables_made_anew_for_one_tenant_are_not_anothers_in_silence(
+    blueprint: Callable[..., Any],
+) -> None:
+    shop = blueprint(Isolation.ROW, ITEMS)
+    acme, globex = await shop.make("acme"), await shop.make("globex")
+    with shop.server.superuser(acme.names.database) as connection:
+        connection.execute(f"DROP SCHEMA {acme.names.schema} CASCADE")
+    await shop.bring(replace(acme, recreate=True))
+    assert (await shop.state(acme)).exists
+    assert not (await shop.state(globex)).exists
+    with shop.login(globex) as session:
+        assert session.execute("SELECT count(*) FROM items").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute("INSERT INTO items (name) VALUES ('nobody knows whose')")
+    assert await shop.bring(replace(globex, recreate=True)) == ["register-tenant"]
+    assert await shop.is_settled(globex)

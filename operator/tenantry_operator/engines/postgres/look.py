@@ -67,7 +67,7 @@ class Look:
                 size = shares.get(self.desired.tenant_id, 0) if shares is not None else None
         return DatabaseState(
             ownership=Ownership.OURS if view.roles or (view.data and not self.row) else Ownership.FREE,
-            exists=view.registered if self.row else view.data and view.complete,
+            exists=view.data and view.complete and (view.registered or not self.row),
             version=mark.version if mark is not None else None,
             digest=mark.digest if mark is not None else None,
             logins=tuple(view.logins.values()),

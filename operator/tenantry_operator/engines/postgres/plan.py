@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tenantry_operator.engines.base import Credentials, DatabaseState, Desired, Isolation, Ownership, Presence
 from tenantry_operator.engines.postgres.view import Mend, View
 from tenantry_operator.errors import Stalled
+from tenantry_operator.names import RECREATE_ANNOTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None
     if view.lost and not desired.recreate:
         raise Stalled(
             "DataLost",
-            f"{view.where} is gone, though it was there: restore it, or ask for it to be made anew, empty",
+            f"{view.where} is gone from its server, though it was there. Restore it, or set the annotation "
+            f"{RECREATE_ANNOTATION} to a new value to start empty",
         )
     return (
         *_create(desired, view, credentials),
@@ -98,7 +100,8 @@ def _create(desired: Desired, view: View, credentials: Credentials | None) -> tu
     else:
         if not view.data:
             steps.append(PostgresStep("create-row-schema", missing=view.missing_roles))
-        if not view.registered:
+        if not view.registered or not view.data:
+            # Tables that are made anew forget whose they were: each tenant asks for its own empty start.
             steps.append(PostgresStep("register-tenant", missing=missing - view.missing_roles))
     return tuple(steps)
 

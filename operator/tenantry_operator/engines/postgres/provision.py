@@ -103,6 +103,16 @@ def render_forget_ledger(schema: str) -> Script:
     return Script().format("DELETE FROM tenantry.ledger WHERE schema = {schema}", schema=sql.Literal(schema))
 
 
+def render_forget_members(groups: Sequence[str]) -> Script:
+    """Nobody has rows in shared tables yet, whoever had some in tables that are gone. For the administrator."""
+    return Script().format(
+        "DELETE FROM tenantry.logins l USING pg_catalog.pg_roles r, pg_catalog.pg_auth_members m\n"
+        "WHERE r.rolname = l.login AND m.member = r.oid AND m.roleid IN (\n"
+        "  SELECT g.oid FROM pg_catalog.pg_roles g WHERE g.rolname = ANY ({groups}))",
+        groups=sql.Literal(list(groups)),
+    )
+
+
 def render_acting(desired: Desired) -> Script:
     """Until :func:`render_acting_end`, the administrator acts for a tenant: ``tenantry.tenant_id()``."""
     return Script().format(

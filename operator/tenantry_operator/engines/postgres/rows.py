@@ -47,7 +47,9 @@ class RowSteps:
         async with self._runner.lock(desired.names.database):
             if await self._has_schema(desired):
                 return
-            script = provision.render_forget_ledger(desired.names.owner)
+            owner = desired.names.owner
+            script = provision.render_forget_ledger(owner)
+            script.add(provision.render_forget_members((group_of(owner), read_only_group_of(owner))))
             script.add(self._render_schema(desired, step.missing))
             pending = desired.chain.migrations if desired.chain is not None else ()
             await self._bring(desired, script, (), pending)
