@@ -35,6 +35,8 @@ from tenantry_operator.tenants.naming import names_for
 
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$4096:[A-Za-z0-9+/=]{24}\$[A-Za-z0-9+/=]{44}:[A-Za-z0-9+/=]{44}")
 _VERIFIER_HERE = "<verifier>"
+_FINGERPRINT = re.compile(r'"fingerprint":"[0-9a-f]{16}"')
+_FINGERPRINT_HERE = '"fingerprint":"<fingerprint>"'
 _WARM = ("warmup00", "warmup01", "warmup02")
 """The first makes what tenants share; the other two are logged."""
 
@@ -119,7 +121,8 @@ def _of_tenant(statements: Sequence[Statement], tenant: str) -> tuple[tuple[Segm
         session = statement.session
         if not segments or segments[-1][0] != statement.database:
             segments.append((statement.database, []))
-        segments[-1][1].append(_VERIFIER.sub(_VERIFIER_HERE, statement.text))
+        text = _VERIFIER.sub(_VERIFIER_HERE, statement.text)
+        segments[-1][1].append(_FINGERPRINT.sub(_FINGERPRINT_HERE, text))
     return tuple(Segment(database, tuple(texts)) for database, texts in segments), others
 
 
@@ -132,7 +135,7 @@ def _verifier() -> str:
 
 def _message(text: str) -> str:
     """A text as psql sends it in one message: with ``\\;`` between its statements."""
-    text = text.replace(_VERIFIER_HERE, _verifier())
+    text = text.replace(_VERIFIER_HERE, _verifier()).replace("<fingerprint>", secrets.token_hex(8))
     return " \\;\n".join(statement.text for statement in split(text)) + ";\n"
 
 

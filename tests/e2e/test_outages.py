@@ -34,9 +34,26 @@ def test_a_server_that_is_killed_while_tenants_are_made_costs_nothing_but_time(a
     time.sleep(2)
     api.cluster.up(operator=False, api=False)
     assert api.cluster.operator_pid() is not None, "the operator ended"
+    uris = {}
     for name in names:
         api.ready(SPACE, name, timeout=150)
-        assert run(api.secret(SPACE, name, "notes")["uri"], "SELECT count(*) FROM notes") == [(0,)]
+        uris[name] = api.secret(SPACE, name, "notes")["uri"]
+        assert run(uris[name], "SELECT count(*) FROM notes") == [(0,)]
+    # The same while all of them get new credentials.
+    api.kubectl("annotate", "tenants", *names, "-n", SPACE, f"tenantry.dev/rotate={gone}")
+    time.sleep(0.2)
+    assert api.cluster.kill(gone)
+    time.sleep(2)
+    api.cluster.up(operator=False, api=False)
+    for name in names:
+        api.wait("tenant", name, SPACE, lambda found: has_rotated(found, gone), timeout=150)
+        new = api.secret(SPACE, name, "notes")["uri"]
+        assert new != uris[name]
+        assert run(new, "SELECT count(*) FROM notes") == [(0,)]
+
+
+def has_rotated(found: Any, value: str) -> bool:
+    return found is not None and (found["status"].get("handled") or {}).get("rotate") == value
 
 
 def test_tenants_of_a_server_that_is_away_are_not_ready_and_heal_by_themselves(api: Api) -> None:

@@ -82,7 +82,7 @@ def test_passwords_are_long_and_differ() -> None:
 
 
 def summary(username: str, **changes: Any) -> SecretSummary:
-    base = SecretSummary("acme-shop-db", "s-1", username, BINDING.digest(), True, "", NOW)
+    base = SecretSummary("acme-shop-db", "s-1", username, BINDING.digest(), True, "f" * 16, "", NOW)
     return replace(base, **changes)
 
 

@@ -69,7 +69,8 @@ class Mark:
 
     By namespace and name rather than uid, so that a Tenant created again adopts what it left behind.
     ``tenant`` is empty on objects that tenants share. ``version`` and ``digest`` say which blueprint
-    version the data is at; they are only on what holds the data.
+    version the data is at; they are only on what holds the data. ``fingerprint`` is on
+    logins: that of the password that was set last.
     """
 
     installation: str
@@ -78,6 +79,7 @@ class Mark:
     blueprint: str
     version: str | None = None
     digest: str | None = None
+    fingerprint: str | None = None
 
     def encode(self) -> str:
         """The mark as the text of a comment."""
@@ -89,6 +91,7 @@ class Mark:
             "blueprint": self.blueprint,
             "version": self.version,
             "digest": self.digest,
+            "fingerprint": self.fingerprint,
         }
         return json.dumps({k: v for k, v in value.items() if v is not None}, separators=(",", ":"))
 
@@ -106,6 +109,7 @@ class Mark:
                 blueprint=value["blueprint"],
                 version=value.get("version"),
                 digest=value.get("digest"),
+                fingerprint=value.get("fingerprint"),
             )
         except (ValueError, KeyError):
             return None
@@ -185,6 +189,19 @@ class Credentials:
     login: str
     password: str = field(repr=False)
 
+    @property
+    def fingerprint(self) -> str:
+        """See :func:`fingerprint`."""
+        return fingerprint(self.password)
+
+
+def fingerprint(password: str) -> str:
+    """What tells two passwords apart and nothing else: 64 bits of a hash of 256 random ones, hexadecimal.
+
+    With it, what was set on the server is compared with what stands in the Secret.
+    """
+    return hashlib.sha256(b"tenantry password " + password.encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class Desired:
@@ -230,6 +247,8 @@ class LoginState:
     name: str
     enabled: bool
     connections: int = 0
+    fingerprint: str | None = None
+    """Of the password that was set last, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from tenantry_operator.conditions import parse_timestamp, timestamp
-from tenantry_operator.engines.base import Credentials, Desired, LoginState, Names
+from tenantry_operator.engines.base import LoginState, Names, fingerprint
 from tenantry_operator.names import (
     DATABASE_LABEL,
     GROUP,
@@ -99,6 +99,8 @@ class SecretSummary:
     """Of the data as it is now."""
     intact: bool
     """Whether password and URI are what was written."""
+    fingerprint: str
+    """Of the password."""
     rotation: str
     """The value of the ``tenantry.dev/rotate`` annotation that these credentials were made for."""
     written_at: datetime
@@ -174,6 +176,7 @@ def summarise(secret: Object) -> SecretSummary:
             and annotations.get(_PASSWORD_ANNOTATION) == _digest(password)
             and f":{quote(password, safe='')}@" in uri
         ),
+        fingerprint=fingerprint(password),
         rotation=annotations.get(ROTATE_ANNOTATION, ""),
         written_at=written,
     )
@@ -245,10 +248,3 @@ def turn(
 
 def _use(login: LoginState | None) -> tuple[bool, int]:
     return (login is not None, login.connections if login is not None else 0)
-
-
-def credentials_for(desired: Desired, password: str) -> Credentials:
-    """The credentials that make ``desired.login`` work."""
-    if desired.login is None:
-        raise ValueError(f"{desired.tenant} has no login to set a password for")
-    return Credentials(desired.login, password)

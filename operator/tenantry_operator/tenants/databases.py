@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -25,9 +24,8 @@ from tenantry_operator.engines.base import (
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.instances.servers import Server
-from tenantry_operator.names import RECREATE_ANNOTATION, ROTATE_ANNOTATION
+from tenantry_operator.names import RECREATE_ANNOTATION
 from tenantry_operator.tenants import credentials, desired, homes, secrets
-from tenantry_operator.tenants.credentials import Binding, Turn
 from tenantry_operator.tenants.lifecycle import Goal
 from tenantry_operator.tenants.outcome import Outcome, Seen
 from tenantry_operator.tenants.quotas import Limits
@@ -262,7 +260,9 @@ class _Task:
             self.outcome.seen = Seen(server.key, wanted, state, None)
             return
         wanted = self._check_lost(wanted, state)
-        turn, secret_password = await self._turn(wanted, state)
+        turn, password = await secrets.whose_turn(
+            self.context, self.view, self.entry.name, wanted.names, state.logins
+        )
         wanted = replace(
             wanted,
             login=turn.login,
@@ -272,15 +272,21 @@ class _Task:
             and state.bytes is not None
             and state.bytes > limits.storage,
         )
-        new = secret_password
-        if turn.new_password:
-            new = credentials.new_password()
-        made = Credentials(turn.login, new) if new is not None else None
+        made = Credentials(turn.login, password) if password is not None else None
         if state.exists and not turn.new_password:
             self.outcome.drift = state.drift
+            if made is not None and any(login.name == turn.login for login in state.logins):
+                self.outcome.drift += (f"login {turn.login} had another password than its Secret",)
         await self._execute(server, wanted, state, made)
         self.outcome.look_again = turn.look_again
-        await self._bind(server, wanted, new, turn)
+        written = await secrets.bind(
+            self.context, self.view, self.entry.name, server.access, wanted.names, turn, password
+        )
+        if written:
+            reached("secret-written")
+            self.outcome.done.append("secret")
+            if turn.new_password and state.logins:
+                self.outcome.look_again = self.context.settings.retire_after
         self.outcome.seen = Seen(server.key, wanted, state, limits)
         self.record["readOnly"] = True if wanted.read_only else None
         self.record["login"] = turn.login
@@ -303,28 +309,6 @@ class _Task:
             f"there. Restore it, or set the annotation {RECREATE_ANNOTATION} to a new value to start empty",
         )
 
-    async def _turn(self, wanted: Desired, state: DatabaseState) -> tuple[Turn, str | None]:
-        """Which login works, and the password to set on it: None when it has it already."""
-        name = credentials.secret_name(self.view.name, self.entry.name)
-        now = datetime.now(UTC)
-        arguments = {
-            "rotation": self.view.annotation(ROTATE_ANNOTATION),
-            "now": now,
-            "retire_after": self.context.settings.retire_after,
-            "lifetime": credentials.password_lifetime(
-                self.view.obj["metadata"]["uid"], self.view.spec.rotation_days
-            ),
-        }
-        secret = secrets.summary(self.context, self.view, name)
-        turn = credentials.turn(wanted.names, state.logins, secret, **arguments)  # type: ignore[arg-type]
-        if turn.new_password or any(login.name == turn.login for login in state.logins):
-            return turn, None
-        # The login is gone from the server, but its password is still in the Secret.
-        password = await secrets.password(self.context, self.view, name)
-        if password is None:
-            turn = credentials.turn(wanted.names, state.logins, None, **arguments)  # type: ignore[arg-type]
-        return turn, password
-
     async def _execute(
         self, server: Server, wanted: Desired, state: DatabaseState, made: Credentials | None
     ) -> None:
@@ -337,33 +321,6 @@ class _Task:
         for step in steps:
             telemetry.database_steps.labels(step.name).inc()
             self.outcome.done.append(step.name)
-
-    async def _bind(self, server: Server, wanted: Desired, secret_password: str | None, turn: Turn) -> None:
-        """Writes the Secret, when it does not say what it should."""
-        access = server.access
-        binding = Binding(
-            host=access.host,
-            port=access.port,
-            database=wanted.names.database,
-            schema=wanted.names.schema,
-            username=turn.login,
-            sslmode=None if access.sslmode == "prefer" else access.sslmode,
-            certificates=dict(access.certificates).get("ca.crt"),
-        )
-        name = credentials.secret_name(self.view.name, self.entry.name)
-        known = secrets.summary(self.context, self.view, name)
-        if not turn.new_password and known is not None and known.binding_digest == binding.digest():
-            return
-        if secret_password is None:
-            secret_password = await secrets.password(self.context, self.view, name)
-        if secret_password is None:
-            raise Retryable("SecretChanging", f"Secret {self.view.namespace}/{name} changes while it is read")
-        rotation = self.view.annotation(ROTATE_ANNOTATION)
-        await secrets.write(self.context, self.view, self.entry.name, binding, secret_password, rotation)
-        reached("secret-written")
-        self.outcome.done.append("secret")
-        if known is not None and turn.new_password:
-            self.outcome.look_again = self.context.settings.retire_after
 
     def _describe(self, home: Key, wanted: Desired, engine: str) -> None:
         names = wanted.names

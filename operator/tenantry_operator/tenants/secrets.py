@@ -1,18 +1,21 @@
-"""Writing and reading the Secrets of tenants' databases."""
+"""The Secrets of tenants' databases: written, read, and held against the logins on the server."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Store
 from tenantry_operator.context import Context
-from tenantry_operator.errors import Stalled
+from tenantry_operator.engines.base import LoginState, Names
+from tenantry_operator.errors import Retryable, Stalled
+from tenantry_operator.instances.servers import Access
 from tenantry_operator.kube import SECRETS, Conflict, NotFound
-from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, TENANT_LABEL
+from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, ROTATE_ANNOTATION, TENANT_LABEL
 from tenantry_operator.tenants import credentials
-from tenantry_operator.tenants.credentials import Binding, SecretSummary
+from tenantry_operator.tenants.credentials import Binding, SecretSummary, Turn
 from tenantry_operator.tenants.view import TenantView
 
 Object = dict[str, Any]
@@ -39,29 +42,109 @@ def summary(context: Context, view: TenantView, name: str) -> SecretSummary | No
     return found
 
 
-async def password(context: Context, view: TenantView, name: str) -> str | None:
-    """The password in a Secret; None when it is gone or was tampered with."""
+async def _read(context: Context, view: TenantView, name: str) -> tuple[SecretSummary, str] | None:
+    """A Secret of the tenant's as the API server has it, with its password; None when there is none.
+
+    :raises Stalled: SecretNameTaken, when it is not the tenant's.
+    """
     try:
         secret = await context.kube.get(SECRETS, view.namespace, name)
     except NotFound:
         context.secrets.drop((view.namespace, name))
         return None
+    _check_owner(view, secret)
     remember(context.secrets, secret)
-    if not credentials.summarise(secret).intact:
-        return None
-    return credentials.decode_secret(secret["data"])["password"]
+    return credentials.summarise(secret), credentials.decode_secret(secret.get("data") or {}).get("password", "")
 
 
-async def write(
-    context: Context, view: TenantView, entry: str, binding: Binding, secret_password: str, rotation: str
-) -> None:
-    """Creates or replaces the Secret of a database.
+def _check_owner(view: TenantView, secret: Object) -> None:
+    labels = secret["metadata"].get("labels") or {}
+    if (labels.get(MANAGED_BY_LABEL), labels.get(TENANT_LABEL)) != (MANAGED_BY, view.name):
+        raise Stalled(
+            "SecretNameTaken",
+            f"Secret {view.namespace}/{secret['metadata']['name']} is not Tenantry's: rename or delete it, it is "
+            "left alone",
+        )
 
-    :raises Stalled: SecretNameTaken, when a Secret of that name is not the tenant's.
+
+async def whose_turn(
+    context: Context, view: TenantView, entry: str, names: Names, logins: Sequence[LoginState]
+) -> tuple[Turn, str | None]:
+    """Which login is to work, and the password to set on it; None: it has the one in the Secret.
+
+    Before the password of a login that exists is changed, the Secret is read: it may hold what was written
+    by a request whose answer got lost, and a password that applications have must not stop working.
     """
     name = credentials.secret_name(view.name, entry)
+
+    def turn_with(secret: SecretSummary | None) -> Turn:
+        return credentials.turn(
+            names,
+            logins,
+            secret,
+            rotation=view.annotation(ROTATE_ANNOTATION),
+            now=datetime.now(UTC),
+            retire_after=context.settings.retire_after,
+            lifetime=credentials.password_lifetime(view.obj["metadata"]["uid"], view.spec.rotation_days),
+        )
+
+    secret = summary(context, view, name)
+    turn = turn_with(secret)
+    if not logins and turn.new_password:
+        return turn, credentials.new_password()
+    if secret is not None and not turn.new_password and _has_password_of(secret, logins):
+        return turn, None
+    found = await _read(context, view, name)
+    turn = turn_with(found[0] if found is not None else None)
+    if found is None or turn.new_password:
+        return turn, credentials.new_password()
+    secret, password = found
+    return turn, None if _has_password_of(secret, logins) else password
+
+
+def _has_password_of(secret: SecretSummary, logins: Sequence[LoginState]) -> bool:
+    """Whether the login in a Secret exists, with the password in it as far as is known."""
+    return any(
+        login.name == secret.username and login.fingerprint in (None, secret.fingerprint) for login in logins
+    )
+
+
+async def bind(
+    context: Context, view: TenantView, entry: str, access: Access, names: Names, turn: Turn, password: str | None
+) -> bool:
+    """Writes the Secret, when it does not say what it should.
+
+    :param password: the password of the login; None: the one in the Secret.
+    :returns: whether it was written.
+    :raises Stalled: SecretNameTaken, when a Secret of that name is not the tenant's.
+    """
+    binding = Binding(
+        host=access.host,
+        port=access.port,
+        database=names.database,
+        schema=names.schema,
+        username=turn.login,
+        sslmode=None if access.sslmode == "prefer" else access.sslmode,
+        certificates=dict(access.certificates).get("ca.crt"),
+    )
+    name = credentials.secret_name(view.name, entry)
+    known = summary(context, view, name)
+    if not turn.new_password and known is not None and known.binding_digest == binding.digest():
+        return False
+    if password is None:
+        found = await _read(context, view, name)
+        if found is None or not found[0].intact:
+            raise Retryable("SecretChanging", f"Secret {view.namespace}/{name} changes while it is read")
+        password = found[1]
+    await _write(context, view, entry, binding, password)
+    return True
+
+
+async def _write(context: Context, view: TenantView, entry: str, binding: Binding, password: str) -> None:
+    name = credentials.secret_name(view.name, entry)
+    rotation = view.annotation(ROTATE_ANNOTATION)
     body = credentials.render_secret(
-        name, view.obj, entry, binding, secret_password, rotation=rotation, now=datetime.now(UTC)
+        name, view.obj, entry, binding, password, rotation=rotation, now=datetime.now(UTC)
     )
     if summary(context, view, name) is None:
         telemetry.api_writes.labels("create", "secrets").inc()
@@ -81,12 +164,7 @@ async def _replace(context: Context, view: TenantView, name: str, body: Object) 
         telemetry.api_writes.labels("create", "secrets").inc()
         remember(context.secrets, await context.kube.create(SECRETS, view.namespace, body))
         return
-    labels = present["metadata"].get("labels") or {}
-    if (labels.get(MANAGED_BY_LABEL), labels.get(TENANT_LABEL)) != (MANAGED_BY, view.name):
-        raise Stalled(
-            "SecretNameTaken",
-            f"Secret {view.namespace}/{name} is not Tenantry's: rename or delete it, it is left alone",
-        )
+    _check_owner(view, present)
     if present.get("type") != body["type"]:
         await context.kube.delete(SECRETS, view.namespace, name, uid=present["metadata"]["uid"])
         present = {}

@@ -179,8 +179,9 @@ class Executor(Runner):
     ) -> None:
         if credentials is None:
             raise ValueError("a password cannot be set without credentials")
+        script = render_as_steward(self.steward(desired)).add(render_password(credentials, desired.mark))
         async with self.connections.use() as connection:
-            await self.send(connection, render_as_steward(self.steward(desired)).add(render_password(credentials)))
+            await self.send(connection, script)
 
     async def _enable_login(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None

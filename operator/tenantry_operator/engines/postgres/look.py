@@ -126,11 +126,7 @@ class Look:
     def _view(self) -> View:
         names, roles = self.names, self.catalog.roles
         group = group_of(names.owner)
-        present = {
-            name: LoginState(name, roles[name].login, roles[name].sessions)
-            for name in names.logins
-            if name in roles
-        }
+        present = {name: self._login(name) for name in names.logins if name in roles}
         fixed = self._fixed_roles()
         owner_mark = _decode(roles[names.owner].mark) if names.owner in roles else None
         data = self.database is not None if self.own_database else self.schema is not None
@@ -157,6 +153,11 @@ class Look:
             logins=present,
             findings=findings,
         )
+
+    def _login(self, name: str) -> LoginState:
+        row = self.catalog.roles[name]
+        mark = _decode(row.mark)
+        return LoginState(name, row.login, row.sessions, mark.fingerprint if mark is not None else None)
 
     def _read_only(self, group: str, login_names: Iterable[str]) -> bool:
         if self.row:

@@ -24,11 +24,13 @@ class StoredCredentials:
 
     login: str
     verifier: str = field(repr=False)
+    fingerprint: str
 
 
 async def store(credentials: Credentials) -> StoredCredentials:
     """What is to be stored. Made in another thread: it takes a millisecond or two of a processor's time."""
-    return StoredCredentials(credentials.login, await asyncio.to_thread(verifier, credentials.password))
+    made = await asyncio.to_thread(verifier, credentials.password)
+    return StoredCredentials(credentials.login, made, credentials.fingerprint)
 
 
 def verifier(password: str, salt: bytes | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from tenantry_operator.engines.base import (
@@ -61,7 +62,8 @@ class PostgresState:
         def add(comment: str | None, isolation: Isolation, database: str, schema: str | None) -> None:
             mark = Mark.decode(comment)
             if mark is not None and mark.tenant:
-                belonging = Belonging(mark, isolation, database, schema)
+                # A tenant's two logins have one mark each, which differ in the fingerprint alone.
+                belonging = Belonging(replace(mark, fingerprint=None), isolation, database, schema)
                 if belonging not in found.setdefault(mark.tenant, []):
                     found[mark.tenant].append(belonging)
 

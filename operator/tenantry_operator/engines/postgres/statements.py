@@ -7,6 +7,7 @@ A :class:`Script` is sent as one message, in one transaction. Scripts begin as t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import LiteralString
 
 from psycopg import sql
@@ -109,16 +110,26 @@ def render_create_login(
             verifier=sql.Literal(credentials.verifier),
             limit=sql.Literal(-1 if connections is None else connections),
         )
-        .add(render_mark("ROLE", credentials.login, mark))
+        .add(_render_login_mark(credentials, mark))
         .add(render_settings(credentials.login, settings))
     )
 
 
-def render_password(credentials: StoredCredentials) -> sql.Composed:
+def render_password(credentials: StoredCredentials, mark: Mark) -> Script:
     """Sets a login's password. Only the verifier reaches the server."""
-    return sql.SQL("ALTER ROLE {name} PASSWORD {verifier}").format(
-        name=sql.Identifier(credentials.login), verifier=sql.Literal(credentials.verifier)
+    return (
+        Script()
+        .format(
+            "ALTER ROLE {name} PASSWORD {verifier}",
+            name=sql.Identifier(credentials.login),
+            verifier=sql.Literal(credentials.verifier),
+        )
+        .add(_render_login_mark(credentials, mark))
     )
+
+
+def _render_login_mark(credentials: StoredCredentials, mark: Mark) -> sql.Composed:
+    return render_mark("ROLE", credentials.login, replace(mark, fingerprint=credentials.fingerprint))
 
 
 def render_settings(login: str, settings: Mapping[str, str]) -> Script:
