@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     """How often usage queries run, for tenants whose data changed since."""
     retire_after: Seconds = 60.0
     """How long the old login works after the Secret of a rotation is written."""
-    server_concurrency: int = Field(default=8, ge=1, le=256)
+    server_concurrency: int = Field(default=4, ge=1, le=256)
     """Connections and statements at a time per database server."""
     workers: int = Field(default=64, ge=1, le=4096)
     """Reconciles at a time. They mostly wait for servers, which are bounded each on its own."""

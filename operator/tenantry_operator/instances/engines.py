@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenantry_operator.engines.base import Engine
+from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
 from tenantry_operator.instances.servers import Access, EngineFactory
 from tenantry_operator.settings import Settings
@@ -12,6 +13,7 @@ def engine_factory(settings: Settings, installation: str) -> EngineFactory:
     """What makes the engine of a server."""
 
     def make(access: Access) -> Engine:
-        return PostgresEngine(access, installation=installation, concurrency=settings.server_concurrency)
+        connections = ConnectionSettings(concurrency=settings.server_concurrency)
+        return PostgresEngine(access, installation=installation, settings=connections)
 
     return make

@@ -29,7 +29,7 @@ async def engine_on(access: Any, installation: str = "test") -> AsyncIterator[Po
         await made.close()
 
 
-async def test_a_hardened_server_reports_nothing(engine: PostgresEngine, server: Server) -> None:
+async def test_a_hardened_server_reports_nothing(engine: PostgresEngine, server: Any) -> None:
     report = (await engine.observe()).report
     with server.superuser() as connection:
         version = connection.execute("SHOW server_version").fetchone()
@@ -148,7 +148,7 @@ async def test_a_restart_of_the_server_is_survived(engine: PostgresEngine, serve
 
 async def test_no_more_connections_are_used_than_allowed(server: Any, blueprint: Callable[..., Any]) -> None:
     shop = blueprint(Isolation.DATABASE, "SELECT pg_sleep(0.2)")
-    engine = PostgresEngine(server, installation="test", concurrency=2)
+    engine = PostgresEngine(server, installation="test", settings=ConnectionSettings(concurrency=2))
     shop.engine = engine
     try:
         await shop.make("t0")

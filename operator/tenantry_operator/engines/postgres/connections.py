@@ -51,7 +51,7 @@ class ConnectionSettings:
 
     maintenance_database: str = "postgres"
     """The database to connect to for what concerns the whole server."""
-    concurrency: int = 8
+    concurrency: int = 4
     """Connections at a time, over all databases of the server."""
     connect_timeout: int = 5
     statement_timeout: float = 300.0

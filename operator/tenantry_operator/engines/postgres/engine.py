@@ -61,11 +61,9 @@ class PostgresEngine:
         access: Access,
         *,
         installation: str,
-        concurrency: int = 8,
         settings: ConnectionSettings | None = None,
     ) -> None:
-        """:param concurrency: connections at a time."""
-        self._settings = replace(settings or ConnectionSettings(), concurrency=concurrency)
+        self._settings = settings or ConnectionSettings()
         self._installation = Installation(installation)
         self._connections = Connections(access, self._settings)
         self._sizes = Rounds[int](MEASURED_AT_ONCE, MEASURED_AGAIN)

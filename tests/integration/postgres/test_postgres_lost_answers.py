@@ -27,9 +27,9 @@ from tenantry_operator.kube import ApiError, Conflict, NotFound, Resource
 from tenantry_operator.settings import Settings
 from tenantry_operator.tenants import secrets
 from tenantry_operator.tenants.reconcile import TenantReconciler
-from tests.integration.postgres.conftest import INSTALLATION, Server
 
 Object = dict[str, Any]
+INSTALLATION = "test"
 SPACE = "lost-answers"
 NOTES = "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)"
 ISOLATIONS = (Isolation.DATABASE, Isolation.SCHEMA, Isolation.ROW)
@@ -109,7 +109,7 @@ def _merged(obj: Object, patch: Object) -> Object:
 class Tenant:
     """A tenant, and the operator that reconciles it."""
 
-    def __init__(self, server: Server, isolation: Isolation) -> None:
+    def __init__(self, server: Any, isolation: Isolation) -> None:
         self.kube = Unreliable()
         self.blueprint = f"bp-lost-{next(_numbers)}"
         self.key = (SPACE, "acme")
@@ -183,7 +183,7 @@ class Tenant:
 
 
 @pytest.fixture(params=ISOLATIONS, ids=str)
-async def tenant(server: Server, request: pytest.FixtureRequest) -> AsyncIterator[Tenant]:
+async def tenant(server: Any, request: pytest.FixtureRequest) -> AsyncIterator[Tenant]:
     made = Tenant(server, request.param)
     yield made
     made.kube.down = False
