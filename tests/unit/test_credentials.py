@@ -28,7 +28,9 @@ TENANT = {
 
 
 def secret(password: str = "p" * 43, rotation: str = "") -> dict[str, Any]:
-    body = credentials.render_secret("acme-shop-db", TENANT, "shop", BINDING, password, rotation=rotation, now=NOW)
+    body = credentials.render_secret(
+        "acme-shop-db", TENANT, "shop", BINDING, password, rotation=rotation, written_at=NOW
+    )
     body["metadata"]["uid"] = "s-1"
     return body
 
@@ -82,7 +84,7 @@ def test_passwords_are_long_and_differ() -> None:
 
 
 def summary(username: str, **changes: Any) -> SecretSummary:
-    base = SecretSummary("acme-shop-db", "s-1", username, BINDING.digest(), True, "f" * 16, "", NOW)
+    base = SecretSummary("acme-shop-db", "s-1", "uid-1", username, BINDING.digest(), True, "f" * 16, "", NOW)
     return replace(base, **changes)
 
 

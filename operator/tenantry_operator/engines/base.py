@@ -69,8 +69,8 @@ class Mark:
 
     By namespace and name rather than uid, so that a Tenant created again adopts what it left behind.
     ``tenant`` is empty on objects that tenants share. ``version`` and ``digest`` say which blueprint
-    version the data is at; they are only on what holds the data. ``fingerprint`` is on
-    logins: that of the password that was set last.
+    version the data is at; they are only on what holds the data. ``fingerprint`` is on logins: that of the
+    password that was set last.
     """
 
     installation: str

@@ -94,6 +94,8 @@ class SecretSummary:
 
     name: str
     uid: str
+    owner: str
+    """The uid of the Tenant that it goes with."""
     username: str
     binding_digest: str
     """Of the data as it is now."""
@@ -107,7 +109,7 @@ class SecretSummary:
 
 
 def render_secret(
-    name: str, tenant: Object, entry: str, binding: Binding, password: str, *, rotation: str, now: datetime
+    name: str, tenant: Object, entry: str, binding: Binding, password: str, *, rotation: str, written_at: datetime
 ) -> Object:
     """The Secret of a database, owned by its Tenant."""
     meta = tenant["metadata"]
@@ -126,7 +128,7 @@ def render_secret(
             "annotations": {
                 _BINDING_ANNOTATION: binding.digest(),
                 _PASSWORD_ANNOTATION: _digest(password),
-                _WRITTEN_ANNOTATION: timestamp(now),
+                _WRITTEN_ANNOTATION: timestamp(written_at),
                 ROTATE_ANNOTATION: rotation,
             },
             "ownerReferences": [
@@ -169,6 +171,7 @@ def summarise(secret: Object) -> SecretSummary:
     return SecretSummary(
         name=meta["name"],
         uid=meta["uid"],
+        owner=next((owner["uid"] for owner in meta.get("ownerReferences") or []), ""),
         username=plain.get("username", ""),
         binding_digest=_digest(sorted(plain.items())),
         intact=(

@@ -128,24 +128,31 @@ async def bind(
         certificates=dict(access.certificates).get("ca.crt"),
     )
     name = credentials.secret_name(view.name, entry)
-    known = summary(context, view, name)
-    if not turn.new_password and known is not None and known.binding_digest == binding.digest():
+    kept = None if turn.new_password else summary(context, view, name)
+    # One that an earlier Tenant of this name left would soon be collected as garbage.
+    wanted = (view.obj["metadata"]["uid"], binding.digest())
+    if kept is not None and (kept.owner, kept.binding_digest) == wanted:
         return False
     if password is None:
         found = await _read(context, view, name)
         if found is None or not found[0].intact:
             raise Retryable("SecretChanging", f"Secret {view.namespace}/{name} changes while it is read")
         password = found[1]
-    await _write(context, view, entry, binding, password)
+    body = credentials.render_secret(
+        name,
+        view.obj,
+        entry,
+        binding,
+        password,
+        rotation=view.annotation(ROTATE_ANNOTATION),
+        # The age of the password.
+        written_at=datetime.now(UTC) if kept is None else kept.written_at,
+    )
+    await _write(context, view, name, body)
     return True
 
 
-async def _write(context: Context, view: TenantView, entry: str, binding: Binding, password: str) -> None:
-    name = credentials.secret_name(view.name, entry)
-    rotation = view.annotation(ROTATE_ANNOTATION)
-    body = credentials.render_secret(
-        name, view.obj, entry, binding, password, rotation=rotation, now=datetime.now(UTC)
-    )
+async def _write(context: Context, view: TenantView, name: str, body: Object) -> None:
     if summary(context, view, name) is None:
         telemetry.api_writes.labels("create", "secrets").inc()
         try:

@@ -238,6 +238,17 @@ async def test_a_password_that_was_set_by_an_operator_that_came_late_is_put_righ
     assert tenant.works(known["uri"])
 
 
+async def test_a_secret_that_an_earlier_tenant_of_the_name_left_is_taken_over(tenant: Tenant) -> None:
+    await tenant.reconcile()
+    known, secret = tenant.secret(), tenant.kube.objects["secrets", SPACE, "acme-main-db"]
+    secret["metadata"]["ownerReferences"][0]["uid"] = "of-an-earlier-tenant"
+    secrets.remember(tenant.context.secrets, tenant.kube.add(secrets.SECRETS, secret))
+    await tenant.reconcile()
+    owners = tenant.kube.objects["secrets", SPACE, "acme-main-db"]["metadata"]["ownerReferences"]
+    assert [owner["uid"] for owner in owners] == ["uid-acme"]
+    assert tenant.secret() == known
+
+
 async def test_nothing_is_done_to_logins_while_the_secret_is_somebody_elses(tenant: Tenant) -> None:
     await tenant.reconcile()
     uri = tenant.secret()["uri"]
