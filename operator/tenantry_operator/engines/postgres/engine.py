@@ -66,9 +66,11 @@ class PostgresEngine:
         self._settings = settings or ConnectionSettings()
         self._installation = Installation(installation)
         self._connections = Connections(access, self._settings)
+        # Drift and quotas do not wait behind thousands of tenants that are made, or migrations that hang.
+        self._observing = Connections(access, replace(self._settings, concurrency=1))
         self._sizes = Rounds[int](MEASURED_AT_ONCE, MEASURED_AGAIN)
         self._schema_sizes: dict[str, Rounds[int]] = {}
-        self._own = OwnDatabases(self._connections, installation)
+        self._own = OwnDatabases(self._observing, installation)
         self._executor = Executor(self._connections, self._installation, self.observe_one)
 
     async def observe(self) -> PostgresState:
@@ -76,13 +78,13 @@ class PostgresEngine:
         taken_at = time.monotonic()
         where = f"server {self._connections.server}"
         try:
-            async with self._connections.use() as connection:
+            async with self._observing.use() as connection:
                 catalog = await observe_server(connection, self._own_roles())
             names = self._shared_databases(catalog)
             sizes = await self._measure(catalog, names)
             shared = {}
             for name in names:
-                found = await self._observe_shared(name)
+                found = await self._observe_shared(self._observing, name)
                 if found is not None:
                     shared[name] = found
                     sizes[name] = sum(schema.bytes for schema in found.schemas.values())
@@ -119,7 +121,7 @@ class PostgresEngine:
                 )
                 sizes = await measure_databases(connection, [names.database] if names.schema is None else [])
             if names.schema is not None and names.database in self._shared_databases(catalog):
-                found = await self._observe_shared(names.database, names.schema, names.logins)
+                found = await self._observe_shared(self._connections, names.database, names.schema, names.logins)
                 if found is not None:
                     shared[names.database] = found
         except (psycopg.Error, Stale) as error:
@@ -175,6 +177,7 @@ class PostgresEngine:
     async def close(self) -> None:
         """Closes all connections."""
         await self._connections.close()
+        await self._observing.close()
 
     def _own_roles(self) -> tuple[str, ...]:
         return (self._connections.admin, *self._installation.roles)
@@ -194,24 +197,24 @@ class PostgresEngine:
         counters = {name: row.writes for name, row in catalog.databases.items() if name not in shared}
         due = self._sizes.due(counters)
         if due:
-            async with self._connections.use() as connection:
+            async with self._observing.use() as connection:
                 self._sizes.take(counters, await measure_databases(connection, due))
         return self._sizes.all()
 
     async def _observe_shared(
-        self, name: str, schema: str | None = None, logins: Sequence[str] | None = None
+        self, connections: Connections, name: str, schema: str | None = None, logins: Sequence[str] | None = None
     ) -> SharedCatalog | None:
         """A shared database with the sizes of its schemas; None when it is gone."""
         known = self._schema_sizes.setdefault(name, Rounds(MEASURED_AT_ONCE, MEASURED_AGAIN))
         only = None if schema is None else [schema, PUBLIC_SCHEMA]
         try:
-            async with self._connections.use(name) as connection:
+            async with connections.use(name) as connection:
                 found = await observe_shared(connection, self._installation.id, schemas=only, logins=logins)
             counters = {row.name: row.counter for row in found.schemas.values() if row.mark is not None}
             due = known.due(counters) if schema is None else [schema] if schema in counters else []
             if due:
                 # What the server's process learns of the relations on the way, it forgets with the session.
-                async with self._connections.use(name, keep=len(due) < _MANY) as connection:
+                async with connections.use(name, keep=len(due) < _MANY) as connection:
                     measured = await measure_schemas(connection, due)
                 if schema is None:
                     known.take(counters, measured)
