@@ -11,17 +11,13 @@ from tenantry_crds.common import (
     ComputeResources,
     DatabaseEngine,
     Isolation,
-    LabelSelector,
     ObjectStatus,
     SpecModel,
+    StatusModel,
 )
 from tenantry_crds.fields import (
-    Budget,
-    DnsLabel,
-    Duration,
     NonNegativeInt,
     Port,
-    PositiveInt,
     ResourceName,
     Rule,
     ShortStatus,
@@ -31,6 +27,7 @@ from tenantry_crds.fields import (
     text,
 )
 from tenantry_crds.kind import Column, Kind, condition_columns, label_name_rule
+from tenantry_crds.rollout_policy import RolloutPolicy
 
 
 class UnsafeKeys(StrEnum):
@@ -68,26 +65,31 @@ class UsageQuery(SpecModel):
     runs read-only, as the tenant's owner, and sees the tenant's data only."""
 
 
-class Wave(SpecModel):
-    """A part of the tenants that get a version before the others."""
+class LintPolicy(StrEnum):
+    """What to do about statements that destroy data or block the tenants' sessions."""
 
-    name: DnsLabel
-    """The wave's name."""
-    selector: LabelSelector | None = None
-    """Which tenants are in it, by their labels; left out: all that are in no earlier wave."""
-    soak: Duration | None = None
-    """How long to wait after it before the next one."""
+    WARN = "Warn"
+    REFUSE = "Refuse"
 
 
-class RolloutPolicy(SpecModel):
-    """How a new current version gets to the tenants that follow it."""
+class DriftPolicy(StrEnum):
+    """What to do about tenants whose schema was changed by somebody else."""
 
-    max_parallel: PositiveInt = 16
-    """How many tenants are migrated at a time. Not acted on yet."""
-    failure_budget: Budget = 0
-    """How many failures are tolerated: a number, or a share of all such as ``10%``."""
-    waves: Annotated[tuple[Wave, ...], list_map("name", max_items=32)] = Field(default_factory=tuple)
-    """The order of the tenants; those in no wave come last."""
+    REPORT = "Report"
+    FREEZE = "Freeze"
+
+
+class BlueprintRolloutPolicy(RolloutPolicy):
+    """How a new current version gets to the tenants that follow it, and what stands in its way."""
+
+    lint: LintPolicy = LintPolicy.WARN
+    """``Warn``: what linting finds in a version is shown in the status of its BlueprintVersion. ``Refuse``:
+    such a version is not rolled out until the annotation ``tenantry.dev/acknowledge`` of the BlueprintVersion
+    names the rules that it breaks."""
+    drift: DriftPolicy = DriftPolicy.REPORT
+    """``Report``: a tenant whose schema differs from its version says so in its condition ``Drifted``.
+    ``Freeze``: it also gets no other version until its annotation ``tenantry.dev/acknowledge`` gets a new
+    value."""
 
 
 class EnvVar(SpecModel):
@@ -159,9 +161,9 @@ class BlueprintSpec(SpecModel):
     """The current version: tenants without a version of their own follow it."""
     isolation: Isolation | None = None
     """How tenants that name no isolation are set apart. Left out: ``Database``."""
-    rollout: RolloutPolicy | None = None
-    """How a new current version gets to the tenants that follow it. Not acted on yet: all of them are
-    migrated as fast as their servers allow."""
+    rollout: BlueprintRolloutPolicy | None = None
+    """How a new current version gets to the tenants that follow it. A new ``version`` makes the Rollout
+    ``<blueprint>-<version>`` with this policy; a Rollout that exists already is changed by itself."""
     usage: Annotated[tuple[UsageQuery, ...], list_map("resource", max_items=32)] = Field(default_factory=tuple)
     """What is counted in the tenants' own data."""
     row: RowPolicy | None = None
@@ -180,16 +182,31 @@ class BlueprintSpec(SpecModel):
         return self.row or RowPolicy()
 
     @property
-    def effective_rollout(self) -> RolloutPolicy:
+    def effective_rollout(self) -> BlueprintRolloutPolicy:
         """How versions get to tenants, with the defaults filled in."""
-        return self.rollout or RolloutPolicy()
+        return self.rollout or BlueprintRolloutPolicy()
+
+
+class CurrentRollout(StatusModel):
+    """The Rollout that a new version made."""
+
+    name: ShortStatus
+    """The Rollout's name."""
+    uid: ShortStatus | None = None
+    """Its uid: one that is made again is another one."""
+    version: ShortStatus | None = None
+    """The version it brings."""
+    phase: ShortStatus | None = None
+    """Its phase; ``Cancelled`` when it was deleted before its end."""
 
 
 class BlueprintStatus(ObjectStatus):
     """How the blueprint's tenants are."""
 
     current_version: ShortStatus | None = None
-    """The version that followers get."""
+    """The version that followers have, once the rollout to it is through."""
+    rollout: CurrentRollout | None = None
+    """The last Rollout that a new ``spec.version`` made."""
     tenants: NonNegativeInt | None = None
     """How many tenants have a database of this blueprint."""
     up_to_date: NonNegativeInt | None = None

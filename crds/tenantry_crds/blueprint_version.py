@@ -10,8 +10,11 @@ from tenantry_crds.common import ConfigMapKeyRef, ObjectStatus, SpecModel, Statu
 from tenantry_crds.fields import (
     AnyValue,
     DnsLabel,
+    NonNegativeInt,
     Rule,
     ShortStatus,
+    StatusText,
+    Timestamp,
     VersionName,
     list_atomic,
     list_map,
@@ -19,6 +22,8 @@ from tenantry_crds.fields import (
 from tenantry_crds.kind import Column, Kind, condition_columns
 
 MAX_SQL = 524_288
+MAX_FINDINGS = 64
+"""Findings that a status lists; the others are counted."""
 
 
 class Migration(SpecModel):
@@ -44,10 +49,11 @@ class Migration(SpecModel):
     config_map_ref: ConfigMapKeyRef | None = None
     """SQL statements in a ConfigMap of the namespace. Once applied they must not be edited."""
     rollback: Annotated[str, Field(min_length=1, max_length=MAX_SQL)] | None = None
-    """Undoes the migration, for going back to an older version. Not acted on yet."""
+    """SQL statements that undo the migration, for going back to an older version."""
     transactional: bool = True
     """Whether it runs in a transaction. Left out: true. False for what cannot, such as CREATE INDEX
-    CONCURRENTLY; when such a migration fails half-way, it starts again from its beginning."""
+    CONCURRENTLY: its statements then run one by one, and after a crash or a failure it goes on with the one
+    that did not end. The same goes for its ``rollback``."""
 
 
 class BlueprintVersionSpec(SpecModel):
@@ -84,6 +90,36 @@ class MigrationStatus(StatusModel):
     """SHA-256 of its text, hexadecimal."""
 
 
+class LintFinding(StatusModel):
+    """A statement that deserves a second look."""
+
+    migration: ShortStatus
+    """The migration it is in."""
+    rule: ShortStatus
+    """The rule it breaks: what ``tenantry.dev/acknowledge`` names."""
+    line: NonNegativeInt | None = None
+    """The line in the migration, from 1."""
+    kind: ShortStatus | None = None
+    """``Destructive``, ``Blocking``, ``Invalid`` or ``Advice``."""
+    message: Annotated[str, StatusText(512)] | None = None
+    """What is wrong with it, and what to write instead."""
+
+
+class DryRunStatus(StatusModel):
+    """What came of applying the version to a scratch copy."""
+
+    result: ShortStatus | None = None
+    """``Passed``, ``Failed`` or ``NotRun``."""
+    message: Annotated[str, StatusText(2048)] | None = None
+    """What failed, or why it was not run."""
+    instance: ShortStatus | None = None
+    """The DatabaseInstance it ran on."""
+    digest: ShortStatus | None = None
+    """The digest of the migrations that were run."""
+    finished_at: Timestamp | None = None
+    """When."""
+
+
 class BlueprintVersionStatus(ObjectStatus):
     """Whether the version can be used."""
 
@@ -93,6 +129,14 @@ class BlueprintVersionStatus(ObjectStatus):
         default_factory=tuple
     )
     """The migrations as they were read, those from ConfigMaps included."""
+    findings: Annotated[tuple[LintFinding, ...], list_atomic(max_items=MAX_FINDINGS)] = Field(
+        default_factory=tuple
+    )
+    """What linting found, what destroys data first."""
+    finding_count: NonNegativeInt | None = None
+    """How much it found altogether."""
+    dry_run: DryRunStatus | None = None
+    """What came of applying it to a scratch copy of the blueprint."""
 
 
 BLUEPRINT_VERSION = Kind(

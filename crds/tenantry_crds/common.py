@@ -35,6 +35,9 @@ RECREATE_ANNOTATION = f"{GROUP}/recreate"
 """On a Tenant: each new value lets databases that were lost start empty."""
 RESUME_ANNOTATION = f"{GROUP}/resume"
 """On a Rollout: each new value tries again what failed."""
+ACKNOWLEDGE_ANNOTATION = f"{GROUP}/acknowledge"
+"""On a BlueprintVersion: the lint rules that it may break, separated by commas. On a Tenant: each new value
+accepts its schema as it is."""
 
 
 class Model(BaseModel):

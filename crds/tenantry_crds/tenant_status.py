@@ -17,6 +17,27 @@ class Binding(StatusModel):
     """The Secret's name."""
 
 
+class TenantRolloutStatus(StatusModel):
+    """What the last Rollout did to a database."""
+
+    name: ShortStatus
+    """The Rollout's name."""
+    uid: ShortStatus | None = None
+    """Its uid."""
+    version: ShortStatus | None = None
+    """The version it was to bring."""
+    previous: ShortStatus | None = None
+    """The version that the data was at before."""
+    result: ShortStatus | None = None
+    """``Migrated``, ``RolledBack`` or ``Failed``."""
+    round: ShortStatus | None = None
+    """In which round of the Rollout it failed."""
+    reason: ShortStatus | None = None
+    """Why it failed, in one word."""
+    message: Annotated[str, StatusText(2048)] | None = None
+    """Why it failed, and what to do."""
+
+
 class TenantDatabaseStatus(StatusModel):
     """A database of the tenant as it was made. Its instance and names stay as they were chosen."""
 
@@ -48,6 +69,12 @@ class TenantDatabaseStatus(StatusModel):
     """The blueprint version the data is at."""
     digest: ShortStatus | None = None
     """Digest of the migrations that were applied."""
+    rollout: TenantRolloutStatus | None = None
+    """What the last Rollout did to it."""
+    schema_drift: Annotated[tuple[ShortStatus, ...], list_atomic(max_items=32)] | None = None
+    """Objects that are not as its version has them: added, missing or changed by somebody else."""
+    acknowledged_schema: ShortStatus | None = None
+    """The fingerprint of a schema that differs and was accepted by ``tenantry.dev/acknowledge``."""
     secret: ShortStatus | None = None
     """The Secret with its credentials, in the tenant's namespace."""
     phase: ShortStatus | None = None
