@@ -30,6 +30,7 @@ class RolloutSpec(RolloutPolicy):
     """Which tenants are to get which version, and how."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        *RolloutPolicy.rules,
         Rule(
             "self.blueprint == oldSelf.blueprint",
             "blueprint: a Rollout is for one blueprint; create another one",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from tenantry_crds.common import LabelSelector, SpecModel
-from tenantry_crds.fields import Budget, DnsLabel, Duration, PositiveInt, list_map
+from tenantry_crds.fields import Budget, DnsLabel, Duration, PositiveInt, Rule, list_map
 
 
 class OnFailure(StrEnum):
@@ -31,6 +31,21 @@ class Wave(SpecModel):
 
 class RolloutPolicy(SpecModel):
     """How a version gets to tenants."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.timeout) || (duration(self.timeout) >= duration('1s') "
+            "&& duration(self.timeout) <= duration('24h'))",
+            "timeout: it is at least 1s and at most 24h",
+            ".timeout",
+        ),
+        Rule(
+            "!has(self.lockTimeout) || (duration(self.lockTimeout) >= duration('1ms') "
+            "&& duration(self.lockTimeout) <= duration('1h'))",
+            "lockTimeout: it is at least 1ms and at most 1h",
+            ".lockTimeout",
+        ),
+    )
 
     max_parallel: PositiveInt = 16
     """How many tenants are migrated at a time."""

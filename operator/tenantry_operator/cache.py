@@ -97,6 +97,10 @@ class Store:
         """The keys of the objects that an index has under a value, oldest entry first."""
         return list(self._indices[index].get(value, ()))
 
+    def all(self, index: str, value: str) -> list[Object]:
+        """The objects that an index has under a value, oldest entry first."""
+        return [self._objects[key] for key in self._indices[index].get(value, ())]
+
     def count(self, index: str, value: str) -> int:
         """How many objects an index has under a value."""
         return len(self._indices[index].get(value, ()))

@@ -15,6 +15,7 @@ from tenantry_operator.instances.servers import EngineFactory, Servers
 from tenantry_operator.kube import KubeClient, Resource, merge_patch
 from tenantry_operator.names import GROUP
 from tenantry_operator.recorder import Recorder
+from tenantry_operator.rollouts.runs import Runs
 from tenantry_operator.settings import Settings
 from tenantry_operator.tenants.view import placements_of
 
@@ -22,6 +23,7 @@ Object = dict[str, Any]
 
 TENANTS = Resource(GROUP, "v1alpha1", "tenants", "Tenant")
 BLUEPRINTS = Resource(GROUP, "v1alpha1", "blueprints", "Blueprint")
+ROLLOUTS = Resource(GROUP, "v1alpha1", "rollouts", "Rollout")
 BLUEPRINT_VERSIONS = Resource(GROUP, "v1alpha1", "blueprintversions", "BlueprintVersion")
 INSTANCES = Resource(GROUP, "v1alpha1", "databaseinstances", "DatabaseInstance")
 PLANS = Resource(GROUP, "v1alpha1", "plans", "Plan", namespaced=False)
@@ -68,12 +70,18 @@ class Context:
         )
         self.blueprints = Store()
         self.versions = Store(blueprint=lambda obj: (blueprint_of(obj),))
+        self.rollouts = Store(blueprint=lambda obj: (blueprint_of(obj),))
         self.instances = Store()
         self.plans = Store(code=lambda obj: (obj["spec"].get("code") or obj["metadata"]["name"],))
         self.secrets = Store()
         self.servers = Servers(kube, self.instances, factory)
         self.book = Book(kube, self.versions)
+        self.runs = Runs(self.rollouts, self.blueprints, self.tenants, self._is_up)
         self.recorder = Recorder(kube)
+
+    def _is_up(self, server: Key) -> bool:
+        known = self.servers.peek(server)
+        return known is None or known.error is None
 
     def instance_keys(self, namespace: str) -> list[Key]:
         """The DatabaseInstances that tenants of a namespace may be on: its own, then the operator's."""

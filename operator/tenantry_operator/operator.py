@@ -14,12 +14,22 @@ from tenantry_operator import telemetry
 from tenantry_operator.blueprints.book import blueprint_of
 from tenantry_operator.blueprints.reconcile import BlueprintReconciler
 from tenantry_operator.cache import Key, Store, key_of
-from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, INSTANCES, PLANS, TENANTS, Context
+from tenantry_operator.context import (
+    BLUEPRINT_VERSIONS,
+    BLUEPRINTS,
+    INSTANCES,
+    PLANS,
+    ROLLOUTS,
+    TENANTS,
+    Context,
+)
 from tenantry_operator.errors import ReconcileError, Retryable
 from tenantry_operator.instances.reconcile import InstanceReconciler
 from tenantry_operator.kube import SECRETS, Resource
 from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, TENANT_LABEL
 from tenantry_operator.plans import PlanReconciler
+from tenantry_operator.rollouts.phase import phase_of
+from tenantry_operator.rollouts.reconcile import RolloutReconciler
 from tenantry_operator.tenants.reconcile import TenantReconciler
 from tenantry_operator.tenants.secrets import remember
 from tenantry_operator.workqueue import WorkQueue
@@ -65,23 +75,29 @@ class Operator:
         self.context = context
         self.tenants = TenantReconciler(context)
         self.instances = InstanceReconciler(context, self._requeue_homeless)
+        self.rollouts = RolloutReconciler(context)
         blueprints = BlueprintReconciler(context)
         self._reconcilers: dict[str, Reconcile] = {
             "Blueprint": blueprints.blueprint,
             "BlueprintVersion": blueprints.version,
             "DatabaseInstance": self.instances.reconcile,
             "Plan": PlanReconciler(context).reconcile,
+            "Rollout": self.rollouts.reconcile,
         }
         self.kinds = (
             Kind(TENANTS, context.tenants, self.tenant_changed),
             Kind(BLUEPRINTS, context.blueprints, self.blueprint_changed),
             Kind(BLUEPRINT_VERSIONS, context.versions, self.version_changed),
+            Kind(ROLLOUTS, context.rollouts, self.rollout_changed),
             Kind(INSTANCES, context.instances, self.instance_changed),
             Kind(PLANS, context.plans, self.plan_changed),
             Kind(SECRETS, context.secrets, self.secret_changed, remember, f"{MANAGED_BY_LABEL}={MANAGED_BY}"),
         )
         self.tenant_queue: WorkQueue[Key] = WorkQueue(self._measured("Tenant", self.tenants.reconcile))
         self.other_queue: WorkQueue[tuple[str, Key]] = WorkQueue(self._other)
+        context.runs.wake = self.tenant_queue.add
+        context.runs.turned = self._requeue_rollouts
+        context.runs.moved = lambda key: self.other_queue.add(("Rollout", key))
 
     def namespaces(self, resource: Resource) -> list[str | None]:
         """Where objects of a kind are looked for; None: everywhere."""
@@ -95,6 +111,7 @@ class Operator:
                 async for page in self.context.kube.pages(kind.resource, namespace, selector=kind.selector):
                     for obj in page:
                         kind.put(kind.store, obj)
+        self.rollouts.restore()
         for kind in self.kinds:
             if kind.resource is not SECRETS:
                 for obj in kind.store:
@@ -148,6 +165,7 @@ class Operator:
         if obj is None:
             return
         key = key_of(obj)
+        self.context.runs.changed(key)
         if after is None:
             self.tenant_queue.add(key)
             self._requeue_twins(obj)
@@ -183,6 +201,23 @@ class Operator:
         for key in self.context.versions.find("blueprint", blueprint):
             self.other_queue.add(("BlueprintVersion", key))
         self._requeue(self.context.tenants, "blueprint", blueprint)
+
+    def rollout_changed(self, before: Object | None, after: Object | None) -> None:
+        """A Rollout came, changed or went; others of its blueprint may be waiting for its end."""
+        obj = after or before
+        if obj is None:
+            return
+        same = before is not None and after is not None and _told(before) == _told(after)
+        if same and phase_of(before or {}) == phase_of(after or {}):
+            return
+        self.other_queue.add(("Rollout", key_of(obj)))
+        self._requeue_rollouts(blueprint_of(obj))
+
+    def _requeue_rollouts(self, blueprint: str) -> None:
+        for key in self.context.rollouts.find("blueprint", blueprint):
+            self.other_queue.add(("Rollout", key))
+        namespace, _, name = blueprint.partition("/")
+        self.other_queue.add(("Blueprint", (namespace, name)))
 
     def plan_changed(self, before: Object | None, after: Object | None) -> None:
         """A Plan came, changed or went."""

@@ -12,7 +12,7 @@ from tenantry_operator.kube import Resource
 from tests.unit.chart import NAMESPACE, ROOT, Manifest, environment, named, of_kind, render
 
 OPERATOR = ROOT / "operator" / "tenantry_operator"
-WATCHED = {"tenants", "blueprints", "blueprintversions", "databaseinstances"}
+WATCHED = {"tenants", "blueprints", "blueprintversions", "rollouts", "databaseinstances"}
 
 Rights = set[tuple[str, str, str]]
 """Verb, API group, resource."""

@@ -19,7 +19,7 @@ from tenantry_operator.engines.base import (
     Ownership,
     Presence,
 )
-from tenantry_operator.engines.postgres.migrations import Applied, remaining
+from tenantry_operator.engines.postgres.path import Applied, path
 from tenantry_operator.engines.postgres.plan import plan
 from tenantry_operator.engines.postgres.view import Finding, Mend, View
 from tenantry_operator.errors import Stalled
@@ -125,7 +125,7 @@ def test_steps_never_contradict_the_presence(
         assert not dropping
     if presence is not Presence.LIVE:
         assert not creating
-        assert not {"enable-login", "set-password", "migrate", "allow-writes"} & set(names)
+        assert not {"enable-login", "set-password", "allow-writes"} & set(names)
         if any(login.enabled for login in view.logins.values()):
             assert names[:2] == ["refuse-logins", "end-sessions"]
     if not with_credentials:
@@ -203,9 +203,9 @@ def ledger(count: int) -> list[Applied]:
 
 
 def test_the_ledger_tells_what_remains() -> None:
-    assert remaining(CHAIN, [], "x") == CHAIN.migrations
-    assert remaining(CHAIN, ledger(1), "x") == CHAIN.migrations[1:]
-    assert remaining(CHAIN, ledger(2), "x") == ()
+    assert path(CHAIN, None, [], "x") == CHAIN.migrations
+    assert path(CHAIN, None, ledger(1), "x") == CHAIN.migrations[1:]
+    assert path(CHAIN, None, ledger(2), "x") == ()
 
 
 @pytest.mark.parametrize(
@@ -218,4 +218,4 @@ def test_the_ledger_tells_what_remains() -> None:
 )
 def test_a_ledger_that_does_not_fit_stops_everything(applied: list[Applied], reason: str) -> None:
     with pytest.raises(Stalled, match=reason):
-        remaining(CHAIN, applied, "x")
+        path(CHAIN, None, applied, "x")

@@ -1,4 +1,5 @@
--- Health of Tenantry's resources in Argo CD: Tenant, Blueprint, BlueprintVersion, DatabaseInstance, Plan.
+-- Health of Tenantry's resources in Argo CD: Tenant, Blueprint, BlueprintVersion, Rollout, DatabaseInstance,
+-- Plan.
 --
 -- Their status is kstatus (conditions Ready, Reconciling, Stalled; status.observedGeneration), see
 -- https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md

@@ -14,9 +14,9 @@ from tenantry_operator.kube import CONFIGMAPS, KubeClient, NotFound
 Object = dict[str, Any]
 
 
-def blueprint_of(version: Object) -> str:
-    """``<namespace>/<blueprint>`` of a BlueprintVersion object."""
-    return f"{version['metadata']['namespace']}/{version['spec']['blueprint']}"
+def blueprint_of(obj: Object) -> str:
+    """``<namespace>/<blueprint>`` of a BlueprintVersion or Rollout."""
+    return f"{obj['metadata']['namespace']}/{obj['spec']['blueprint']}"
 
 
 class Book:
@@ -92,7 +92,7 @@ class Book:
                     f"BlueprintVersion {key[1]}, migration {step.name}: commands are for engines that are not "
                     "supported yet; write sql",
                 )
-            migrations.append(Migration(spec.version, step.name, text, step.transactional))
+            migrations.append(Migration(spec.version, step.name, text, step.transactional, step.rollback))
         parsed = chains.Version(key[1], spec.version, spec.from_version, tuple(migrations))
         self._parsed[key] = (meta["uid"], parsed)
         return parsed

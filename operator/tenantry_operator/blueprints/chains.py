@@ -48,4 +48,4 @@ def resolve(blueprint: str, version: str, versions: Mapping[str, Version]) -> Ch
         needed_by = f", which {found.name} starts from"
         wanted = found.previous
     migrations = [migration for step in reversed(path) for migration in step.migrations]
-    return Chain.of(blueprint, version, migrations)
+    return Chain.of(blueprint, version, migrations, [step.version for step in reversed(path)])

@@ -11,6 +11,7 @@ from tenantry_operator.blueprints.book import blueprint_of
 from tenantry_operator.cache import Key
 from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, Context
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
+from tenantry_operator.rollouts.automatic import follow_version
 
 Object = dict[str, Any]
 
@@ -38,6 +39,7 @@ class BlueprintReconciler:
             if spec.version is None:
                 raise Stalled("NoVersion", "spec.version names no current version: set it")
             chain = await context.book.chain(name, spec.version)
+            follows = await follow_version(context, obj, spec)
         except ReconcileError as error:
             waited = conditions.waited(obj, error)
             await context.write_failure(BLUEPRINTS, context.blueprints, obj, error, waited=waited)
@@ -51,7 +53,7 @@ class BlueprintReconciler:
             }
         )
         fields = {
-            "currentVersion": spec.version,
+            **follows,
             "tenants": users,
             "upToDate": current,
             "versions": versions,

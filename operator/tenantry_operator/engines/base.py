@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tenantry_crds.common import Isolation
+from tenantry_operator.engines.chain import Chain, Migration
 
 __all__ = [
     "Belonging",
@@ -30,6 +31,7 @@ __all__ = [
     "Migration",
     "Names",
     "Ownership",
+    "Pace",
     "Presence",
     "ServerReport",
     "ServerState",
@@ -69,8 +71,9 @@ class Mark:
 
     By namespace and name rather than uid, so that a Tenant created again adopts what it left behind.
     ``tenant`` is empty on objects that tenants share. ``version`` and ``digest`` say which blueprint
-    version the data is at; they are only on what holds the data. ``fingerprint`` is on logins: that of the
-    password that was set last.
+    version the data is at; they are only on what holds the data. ``target`` is there while the data is on its
+    way to another version in more than one transaction. ``fingerprint`` is on logins: that of the password
+    that was set last.
     """
 
     installation: str
@@ -79,6 +82,7 @@ class Mark:
     blueprint: str
     version: str | None = None
     digest: str | None = None
+    target: str | None = None
     fingerprint: str | None = None
 
     def encode(self) -> str:
@@ -91,6 +95,7 @@ class Mark:
             "blueprint": self.blueprint,
             "version": self.version,
             "digest": self.digest,
+            "target": self.target,
             "fingerprint": self.fingerprint,
         }
         return json.dumps({k: v for k, v in value.items() if v is not None}, separators=(",", ":"))
@@ -109,10 +114,16 @@ class Mark:
                 blueprint=value["blueprint"],
                 version=value.get("version"),
                 digest=value.get("digest"),
+                target=value.get("target"),
                 fingerprint=value.get("fingerprint"),
             )
         except (ValueError, KeyError):
             return None
+
+    @property
+    def built(self) -> bool:
+        """Whether there is data, be it at a version or on its way to its first one."""
+        return self.version is not None or self.target is not None
 
     def same_owner(self, other: Mark) -> bool:
         """Whether both marks name the same tenant database, at whatever version."""
@@ -121,39 +132,6 @@ class Mark:
             other.tenant,
             other.database,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One step of a blueprint version."""
-
-    version: str
-    name: str
-    sql: str
-    transactional: bool = True
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 of the text, hexadecimal: what the ledger compares."""
-        return hashlib.sha256(self.sql.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """All migrations from the empty database to ``version``, in order."""
-
-    blueprint: str
-    """``<namespace>/<name>`` of the Blueprint."""
-    version: str
-    migrations: tuple[Migration, ...]
-    digest: str = ""
-    """Short digest over names and checksums; differs whenever any migration was edited."""
-
-    @classmethod
-    def of(cls, blueprint: str, version: str, migrations: Sequence[Migration]) -> Chain:
-        """The chain with its digest."""
-        lines = "\n".join(f"{m.version}/{m.name}/{m.checksum}/{m.transactional}" for m in migrations)
-        return cls(blueprint, version, tuple(migrations), hashlib.sha256(lines.encode()).hexdigest()[:12])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +182,16 @@ def fingerprint(password: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How long migrating one tenant database may take, in seconds."""
+
+    lock_timeout: float
+    """To wait for a lock that others hold."""
+    timeout: float
+    """Altogether."""
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """One tenant database as it should be."""
 
@@ -221,6 +209,10 @@ class Desired:
     presence: Presence
     chain: Chain | None = None
     """What the data should be at; None: leave the version as it is."""
+    installed: Chain | None = None
+    """What it is at, when that is another version: what of it is not in ``chain`` is undone."""
+    pace: Pace | None = None
+    """How long migrating may take; None: as the connection has it."""
     login: str | None = None
     """The login that should work; None: none yet (presence other than Live)."""
     retired: tuple[str, ...] = ()
@@ -262,6 +254,8 @@ class DatabaseState:
     """Whether the data is there (the database or schema; under Row also the tenant's registration)."""
     version: str | None = None
     digest: str | None = None
+    target: str | None = None
+    """The version it was being brought to when something came in between."""
     logins: tuple[LoginState, ...] = ()
     bytes: int | None = None
     connections: int = 0

@@ -89,6 +89,8 @@ class _Task:
         self.entry = entry
         self.goal = goal
         self.outcome = outcome
+        self._current: str | None = None
+        """The blueprint's current version; None: the version of the data is left alone."""
 
     @property
     def record(self) -> Object:
@@ -96,7 +98,7 @@ class _Task:
 
     async def live(self, limits: Limits) -> None:
         """The database exists, is at its version, and its login and Secret work."""
-        design = await desired.design(self.context, self.view, self.entry)
+        design = desired.design(self.context, self.view, self.entry)
         moved = self._move(design.isolation)
         if moved is not None:
             self.outcome.error = moved
@@ -112,13 +114,13 @@ class _Task:
         wanted = self._desired(isolation, Presence.LIVE)
         wanted = replace(
             wanted,
-            chain=design.chain,
             row_column=design.row_column,
             allow_unsafe_keys=design.allow_unsafe_keys,
             limits=limits.login,
             ddl=self.entry.ddl,
         )
-        await self._converge(server, wanted, limits)
+        self._current = design.current
+        wanted = await self._converge(server, wanted, limits)
         self._describe(home, wanted, design.engine)
 
     async def away(self) -> None:
@@ -137,11 +139,19 @@ class _Task:
         assert home is not None  # noqa: S101 - either placed or found, or returned above
         server = await self.context.servers.get(home)
         wanted = self._desired(Isolation(isolation), self.goal.presence)
+        if self.goal.presence is Presence.REFUSED and self.context.runs.turn(self.view, self.entry) is not None:
+            # Who is suspended is migrated in place.
+            wanted = self._as_designed(wanted)
         await self._converge(server, wanted, None)
         if self.goal.presence is Presence.ABSENT or self.entry.removed:
             await secrets.remove(self.context, self.view, self.entry.name)
             reached("secret-removed")
             await self._gone()
+
+    def _as_designed(self, wanted: Desired) -> Desired:
+        design = desired.design(self.context, self.view, self.entry)
+        self._current = design.current
+        return replace(wanted, row_column=design.row_column, allow_unsafe_keys=design.allow_unsafe_keys)
 
     async def _gone(self) -> None:
         if self.entry.removed or self.goal.presence is Presence.ABSENT:
@@ -209,22 +219,27 @@ class _Task:
             presence=presence,
         )
 
-    async def _converge(self, server: Server, wanted: Desired, limits: Limits | None) -> None:
+    async def _converge(self, server: Server, wanted: Desired, limits: Limits | None) -> Desired:
         """Observes, plans and applies until nothing is left to do.
 
+        :returns: what was wanted, with the version that it is at now.
         :raises ReconcileError: with the instance named in its message.
         """
         try:
-            await self._attempt(server, wanted, limits)
+            return await self._attempt(server, wanted, limits)
         except ReconcileError as error:
             error.about(f"instance {server.name}")
             raise
 
-    async def _attempt(self, server: Server, wanted: Desired, limits: Limits | None) -> None:
+    async def _attempt(self, server: Server, wanted: Desired, limits: Limits | None) -> Desired:
         wanted, state = await self._own(server, wanted, await server.state(wanted))
         for _ in range(_ATTEMPTS):
             if state is None:
-                return
+                return wanted
+            if self._current is not None:
+                wanted = await desired.at_version(
+                    self.context, self.view, self.entry, self._current, wanted, state
+                )
             try:
                 await self._apply(server, wanted, state, limits)
             except Stale as stale:
@@ -232,7 +247,7 @@ class _Task:
                 server.touch(wanted)
                 wanted, state = await self._own(server, wanted, await server.engine.observe_one(wanted))
             else:
-                return
+                return wanted
         raise Retryable("ServerChanging", "the server changes while it is worked on; trying again")
 
     async def _own(
@@ -258,6 +273,8 @@ class _Task:
         if wanted.presence is not Presence.LIVE or limits is None:
             await self._execute(server, wanted, state, None)
             self.outcome.seen = Seen(server.key, wanted, state, None)
+            if wanted.chain is not None:
+                self._note_version(wanted, state)
             return
         wanted = self._check_lost(wanted, state)
         turn, password = await secrets.whose_turn(
@@ -290,7 +307,12 @@ class _Task:
         self.outcome.seen = Seen(server.key, wanted, state, limits)
         self.record["readOnly"] = True if wanted.read_only else None
         self.record["login"] = turn.login
-        self.record["version"] = wanted.chain.version if wanted.chain else None
+        self._note_version(wanted, state)
+
+    def _note_version(self, wanted: Desired, state: DatabaseState) -> None:
+        chain = wanted.chain
+        self.record["version"] = chain.version if chain is not None else state.version
+        self.record["digest"] = chain.digest if chain is not None else state.digest
 
     def _check_lost(self, wanted: Desired, state: DatabaseState) -> Desired:
         """A database that vanished is not made again, empty, unless somebody says so."""
@@ -335,11 +357,10 @@ class _Task:
                 "database": names.database,
                 "owner": names.owner,
                 "secret": credentials.secret_name(self.view.name, self.entry.name),
-                "digest": wanted.chain.digest if wanted.chain else None,
             }
         )
         if names.schema is not None:
             self.record["schema"] = names.schema
-        for optional in ("readOnly", "digest"):
+        for optional in ("readOnly", "digest", "version"):
             if self.record.get(optional) is None:
                 self.record.pop(optional, None)

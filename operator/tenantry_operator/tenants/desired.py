@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tenantry_crds.blueprint import BlueprintSpec, UnsafeKeys
 from tenantry_crds.common import DatabaseEngine
 from tenantry_crds.plan import PlanSpec
 from tenantry_operator.context import Context
-from tenantry_operator.engines.base import Chain, Isolation
+from tenantry_operator.engines.base import DatabaseState, Desired, Isolation, Pace
 from tenantry_operator.errors import Stalled, Waiting
 from tenantry_operator.tenants import quotas
 from tenantry_operator.tenants.view import Entry, TenantView
@@ -23,7 +23,8 @@ class Design:
 
     engine: str
     isolation: Isolation
-    chain: Chain
+    current: str
+    """The version of those that follow it."""
     row_column: str
     allow_unsafe_keys: bool
 
@@ -50,7 +51,7 @@ def blueprint_spec(context: Context, view: TenantView, entry: Entry) -> Blueprin
     return spec
 
 
-async def design(context: Context, view: TenantView, entry: Entry) -> Design:
+def design(context: Context, view: TenantView, entry: Entry) -> Design:
     """What an entry asks for.
 
     :raises Waiting, Stalled: when blueprint or version are missing or contradict themselves.
@@ -63,14 +64,13 @@ async def design(context: Context, view: TenantView, entry: Entry) -> Design:
             "IsolationNotSupported",
             f"database {entry.name}: isolation Instance is not supported yet; use Database, Schema or Row",
         )
-    version = entry.version or spec.version
-    if version is None:
+    if spec.version is None:
         raise Stalled("NoVersion", f"blueprint {entry.blueprint} names no current version: set spec.version")
-    if isolation is Isolation.ROW and version != spec.version:
+    if isolation is Isolation.ROW and entry.version not in (None, spec.version):
         raise Stalled(
             "PinNotSupported",
             f"database {entry.name}: under isolation Row all tenants share the tables of the blueprint's "
-            f"current version {spec.version}; take out the pin to {version}",
+            f"current version {spec.version}; take out the pin to {entry.version}",
         )
     if isolation is Isolation.ROW and entry.ddl:
         raise Stalled(
@@ -82,10 +82,37 @@ async def design(context: Context, view: TenantView, entry: Entry) -> Design:
     return Design(
         engine=str(spec.engine),
         isolation=isolation,
-        chain=await context.book.chain(f"{view.namespace}/{entry.blueprint}", version),
+        current=spec.version,
         row_column=row.column,
         allow_unsafe_keys=row.unsafe_keys is UnsafeKeys.ALLOW,
     )
+
+
+async def at_version(
+    context: Context, view: TenantView, entry: Entry, current: str, wanted: Desired, state: DatabaseState
+) -> Desired:
+    """The database with the chain to the version that it is to be at.
+
+    :param current: the blueprint's current version.
+    :raises Waiting, Stalled: when versions are missing or contradict themselves.
+    """
+    blueprint, book = wanted.blueprint, context.book
+    row = wanted.isolation is Isolation.ROW
+    choice = context.runs.choose(view, entry, current, state, row=row)
+    if choice.version is None:
+        return wanted
+    chain = await book.chain(blueprint, choice.version)
+    if choice.only_forward and state.version not in chain.versions:
+        chain = await book.chain(blueprint, state.version or choice.version)
+    installed = None
+    if state.version is not None and state.version != chain.version:
+        try:
+            installed = await book.chain(blueprint, state.version)
+        except Waiting:
+            installed = None  # whether it is needed, the ledger tells
+    turn = context.runs.turn(view, entry)
+    pace = Pace(turn.lock_timeout, turn.timeout) if turn is not None else None
+    return replace(wanted, chain=chain, installed=installed, pace=pace)
 
 
 def limits(context: Context, view: TenantView) -> quotas.Limits:

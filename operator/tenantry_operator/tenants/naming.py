@@ -20,7 +20,8 @@ _LOGIN_SUFFIXES = ("__a", "__b")
 GROUP_SUFFIX = "__app"
 READ_ONLY_SUFFIX = "__readonly"
 CONNECT_SUFFIX = "__connect"
-_OWN_SUFFIXES = (*_LOGIN_SUFFIXES, GROUP_SUFFIX, READ_ONLY_SUFFIX, CONNECT_SUFFIX)
+MIGRATOR_SUFFIX = "__migrator"
+_OWN_SUFFIXES = (*_LOGIN_SUFFIXES, GROUP_SUFFIX, READ_ONLY_SUFFIX, CONNECT_SUFFIX, MIGRATOR_SUFFIX)
 _RESERVED = frozenset({"postgres", "template0", "template1", "public", "none", "information_schema", "tenantry"})
 
 
@@ -47,6 +48,11 @@ def group_of(owner: str) -> str:
 def read_only_group_of(owner: str) -> str:
     """Under Row isolation: the role of logins that are over their storage quota."""
     return fit(owner, READ_ONLY_SUFFIX)
+
+
+def migrator_of(owner: str) -> str:
+    """The login that runs what cannot be in a transaction, as ``owner``; it is there for that time only."""
+    return fit(owner, MIGRATOR_SUFFIX)
 
 
 def connect_group_of(database: str) -> str:

@@ -33,6 +33,8 @@ class Outcome:
     record: Object | None
     """Its entry in ``status.databases``; None when it leaves the status."""
     error: ReconcileError | None = None
+    behind: ReconcileError | None = None
+    """Why it did not get the version that a rollout brought; it works at the one it has."""
     look_again: float | None = None
     seen: Seen | None = None
     drift: tuple[str, ...] = ()

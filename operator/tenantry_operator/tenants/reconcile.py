@@ -91,8 +91,12 @@ class TenantReconciler:
                     outcome.record["countedWrites"] = writes
         else:
             outcomes = [Outcome(name, dict(record)) for name, record in view.known.items()]
+        self._context.runs.judge(view, outcomes, failure)
         uncounted = self.usage_errors.get(view.key) if goal.presence is Presence.LIVE else None
-        problems = (failure, error, uncounted, *(outcome.error for outcome in outcomes))
+        for outcome in outcomes:
+            outcome.behind = self._context.runs.failure_of(view, outcome.record or {})
+        problems = [failure, error, uncounted]
+        problems += [problem for outcome in outcomes for problem in (outcome.error, outcome.behind)]
         error = worst([problem for problem in problems if problem is not None])
         await self._report(view, goal, outcomes, error, limits, now)
         return self._again(view, goal, outcomes, error)
@@ -190,6 +194,7 @@ class TenantReconciler:
         written = await self._context.write_status(TENANTS, self._context.tenants, view.obj, rendered)
         if written is not view.obj:
             reached("status-written")
+        self._context.runs.changed(view.key)
         self._remember(view, outcomes, error)
 
     def _remember(self, view: TenantView, outcomes: Sequence[Outcome], error: ReconcileError | None) -> None:

@@ -184,7 +184,7 @@ def _details(goal: Goal, outcomes: Sequence[Outcome], error: ReconcileError | No
         assert first is not None  # noqa: S101 - only outcomes with an error are in the list
         names = ", ".join(sorted(outcome.entry for outcome in failures))
         databases = Condition("DatabasesReady", False, first.reason, f"not as they should be: {names}")
-    elif error is not None and live:
+    elif error is not None and live and not any(outcome.behind is error for outcome in outcomes):
         databases = Condition("DatabasesReady", False, error.reason, error.message)
     else:
         databases = Condition("DatabasesReady", live, goal.reason)
@@ -192,8 +192,12 @@ def _details(goal: Goal, outcomes: Sequence[Outcome], error: ReconcileError | No
     if live and outcomes:
         secrets = all(outcome.record and outcome.record.get("secret") for outcome in outcomes)
         found.append(Condition("CredentialsReady", secrets, "SecretsWritten" if secrets else databases.reason))
-        current = error is None or not failures
-        found.append(Condition("SchemaCurrent", current, "UpToDate" if current else databases.reason))
+        behind = next((outcome.behind for outcome in outcomes if outcome.behind is not None), None)
+        if behind is not None:
+            found.append(Condition("SchemaCurrent", False, behind.reason, behind.message))
+        else:
+            current = error is None or not failures
+            found.append(Condition("SchemaCurrent", current, "UpToDate" if current else databases.reason))
     lost = [f.error for f in failures if f.error is not None and f.error.reason == "DataLost"]
     mended = [finding for outcome in outcomes for finding in outcome.drift]
     if lost:

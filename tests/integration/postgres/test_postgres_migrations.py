@@ -140,22 +140,15 @@ async def test_an_edited_migration_is_refused(isolation: Isolation, blueprint: C
 
 
 @ALL
-async def test_going_back_is_refused(isolation: Isolation, blueprint: Callable[..., Any]) -> None:
+async def test_going_back_without_knowing_how_is_refused(
+    isolation: Isolation, blueprint: Callable[..., Any]
+) -> None:
     shop = blueprint(isolation, ITEMS)
     old = shop.chain
     shop.edition("1.1", "ALTER TABLE items ADD more text")
     await shop.make()
     shop.chain = old
     with pytest.raises(Stalled, match="NewerVersion"):
-        await shop.bring(shop.desired())
-
-
-async def test_a_migration_outside_of_a_transaction_is_refused(blueprint: Callable[..., Any]) -> None:
-    shop = blueprint(Isolation.SCHEMA, ITEMS)
-    await shop.make()
-    step = Migration("1.1", "index", "CREATE INDEX CONCURRENTLY ON items (id)", transactional=False)
-    shop.chain = Chain.of(shop.chain.blueprint, "1.1", [*shop.chain.migrations, step])
-    with pytest.raises(Stalled, match=r"NotSupported.*transactional: false"):
         await shop.bring(shop.desired())
 
 

@@ -5,16 +5,20 @@ no wildcard, no pods, no exec, no roles.
 {{- define "tenantry.namespacedRules" -}}
 # The resources it serves. Status is a subresource of its own: the operator has no right to create or delete them.
 - apiGroups: [tenantry.dev]
-  resources: [tenants, blueprints, blueprintversions, databaseinstances]
+  resources: [tenants, blueprints, blueprintversions, rollouts, databaseinstances]
   verbs: [get, list, watch]
 - apiGroups: [tenantry.dev]
-  resources: [tenants/status, blueprints/status, blueprintversions/status, databaseinstances/status]
+  resources: [tenants/status, blueprints/status, blueprintversions/status, rollouts/status, databaseinstances/status]
   verbs: [patch]
 # The finalizers, which are part of metadata: Kubernetes has no right that covers metadata alone. The operator
 # never writes spec.
 - apiGroups: [tenantry.dev]
-  resources: [tenants, databaseinstances]
+  resources: [tenants, rollouts, databaseinstances]
   verbs: [patch]
+# A new version of a Blueprint makes a Rollout, in the place of one of that name from an earlier time.
+- apiGroups: [tenantry.dev]
+  resources: [rollouts]
+  verbs: [create, delete]
 # get: the administrator's login of a database server, by the name in a DatabaseInstance. create, update, delete:
 # the tenants' logins. list, watch: to notice that one of these was changed or removed; the operator asks for the
 # Secrets labelled app.kubernetes.io/managed-by=tenantry only, but RBAC cannot select by label. Use watchNamespaces

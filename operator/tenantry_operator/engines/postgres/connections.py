@@ -17,6 +17,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
+from tenantry_operator.engines.base import Credentials
 from tenantry_operator.engines.postgres.sqlstate import answered, connect_error
 from tenantry_operator.errors import Retryable
 
@@ -173,6 +174,22 @@ class Connections:
                 await self._give_back(database, connection)
             else:
                 await self._discard(connection)
+
+    @asynccontextmanager
+    async def session(self, database: str, credentials: Credentials) -> AsyncIterator[Connection]:
+        """A session of another login than the administrator's, which is not kept.
+
+        It does not count as one of the connections at a time: whoever needs it holds one of those already.
+        """
+        parameters = {**self._parameters(database), "user": credentials.login, "password": credentials.password}
+        try:
+            connection = await psycopg.AsyncConnection.connect(**parameters)
+        except psycopg.Error as error:
+            raise connect_error(error, self.server, database) from None
+        try:
+            yield connection
+        finally:
+            await self._discard(connection)
 
     async def forget(self, database: str) -> None:
         """Closes unused connections to a database, so that it can be dropped."""

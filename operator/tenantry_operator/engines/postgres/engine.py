@@ -30,9 +30,9 @@ from tenantry_operator.engines.postgres.inside import SharedCatalog, observe_sha
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.own import OwnDatabases
 from tenantry_operator.engines.postgres.plan import PostgresStep, plan
-from tenantry_operator.engines.postgres.provision import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.postgres.scram import StoredCredentials, store
+from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.sizes import (
     MEASURED_AGAIN,
     MEASURED_AT_ONCE,

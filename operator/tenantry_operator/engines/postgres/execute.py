@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 
 from psycopg import sql
 
-from tenantry_operator.engines.base import Desired, Isolation, Migration, Stale
-from tenantry_operator.engines.postgres import mend, migrations, provision, sessions, shared
+from tenantry_operator.engines.base import Chain, Desired, Isolation, Mark, Migration, Stale
+from tenantry_operator.engines.postgres import mend, provision, sessions, shared
 from tenantry_operator.engines.postgres.catalog import observe_server
 from tenantry_operator.engines.postgres.connections import Connections
 from tenantry_operator.engines.postgres.installation import Installation
+from tenantry_operator.engines.postgres.path import Stretch, first_stretch, stretches
 from tenantry_operator.engines.postgres.plan import PostgresStep
 from tenantry_operator.engines.postgres.rows import RowSteps
 from tenantry_operator.engines.postgres.runner import Look, Runner
@@ -21,9 +22,10 @@ from tenantry_operator.engines.postgres.statements import (
     render_as_steward,
     render_password,
 )
+from tenantry_operator.engines.postgres.untransacted import Untransacted
 from tenantry_operator.engines.postgres.vacuum import vacuum
 from tenantry_operator.faults import reached
-from tenantry_operator.tenants.naming import group_of
+from tenantry_operator.tenants.naming import group_of, migrator_of
 
 Handler = Callable[[Desired, PostgresStep, StoredCredentials | None], Awaitable[None]]
 
@@ -34,7 +36,8 @@ class Executor(Runner):
     def __init__(self, connections: Connections, installation: Installation, look: Look) -> None:
         """:param look: observes one tenant database, afresh."""
         super().__init__(connections, installation, look)
-        rows = RowSteps(self)
+        self._untransacted = Untransacted(self)
+        rows = RowSteps(self, self._untransacted)
         self._handlers: dict[str, Handler] = {
             "prepare-database": self._prepare_database,
             "create-schema": self._create_schema,
@@ -116,7 +119,7 @@ class Executor(Runner):
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
     ) -> None:
         facts = await self.facts()
-        pending = self._all_pending(desired)
+        pending = first_stretch(desired.chain)
 
         def render(located: int | None) -> Script:
             return provision.render_create_schema(
@@ -124,9 +127,6 @@ class Executor(Runner):
             )
 
         await self.migrate(desired, desired.chain, pending, render)
-
-    def _all_pending(self, desired: Desired) -> tuple[Migration, ...]:
-        return migrations.remaining(desired.chain, (), self.where(desired)) if desired.chain else ()
 
     async def _create_roles(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
@@ -159,7 +159,7 @@ class Executor(Runner):
         def render(located: int | None) -> Script:
             return provision.render_build_database(self.installation, desired, prepared=False, located=located)
 
-        await self.migrate(desired, desired.chain, self._all_pending(desired), render, keep=False)
+        await self.migrate(desired, desired.chain, first_stretch(desired.chain), render, keep=False)
 
     async def _create_login(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
@@ -241,11 +241,22 @@ class Executor(Runner):
             return
         keep = desired.names.schema is not None
         async with self.connections.use(desired.names.database, keep=keep) as connection:
-            ledger = await migrations.read_ledger(connection, provision.data_schema(desired))
-        pending = migrations.remaining(chain, ledger, self.where(desired))
+            pending = await self.pending(connection, desired, chain)
+        done = provision.versioned(desired.mark, chain)
+        under_way = provision.on_the_way(desired.mark, desired.installed, chain)
+        for stretch in [*stretches(pending)] or [Stretch((), transactional=True, last=True)]:
+            mark = done if stretch.last else under_way
+            if stretch.transactional:
+                await self._migrate_together(desired, chain, stretch.migrations, mark, keep=keep)
+            else:
+                await self._untransacted.run(desired, stretch.migrations[0], under_way, mark)
+            reached("migrations-run")
 
+    async def _migrate_together(
+        self, desired: Desired, chain: Chain, pending: tuple[Migration, ...], mark: Mark, *, keep: bool
+    ) -> None:
         def render(located: int | None) -> Script:
-            return provision.render_migrate(self.installation, desired, chain, pending, located=located)
+            return provision.render_migrate(self.installation, desired, chain, pending, mark, located=located)
 
         await self.migrate(desired, chain, pending, render, keep=keep)
 
@@ -283,7 +294,9 @@ class Executor(Runner):
 
     async def _roles(self, desired: Desired) -> list[str]:
         names = desired.names
-        return await self.own_roles(desired, (*names.logins, group_of(names.owner), names.owner))
+        return await self.own_roles(
+            desired, (*names.logins, migrator_of(names.owner), group_of(names.owner), names.owner)
+        )
 
     async def _drop_schema(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None

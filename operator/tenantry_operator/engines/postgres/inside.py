@@ -70,6 +70,7 @@ FROM (
            ELSE 0 END AS writes,
            CASE c.relkind WHEN 'r' THEN c.relfilenode::bigint + pg_catalog.pg_stat_get_vacuum_count(c.oid)
                 + pg_catalog.pg_stat_get_autovacuum_count(c.oid)
+           WHEN 'i' THEN c.relfilenode::bigint
            ELSE 0 END AS other
     FROM {relations}
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'i')

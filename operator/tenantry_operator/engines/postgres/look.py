@@ -70,6 +70,7 @@ class Look:
             exists=view.data and view.complete and (view.registered or not self.row),
             version=mark.version if mark is not None else None,
             digest=mark.digest if mark is not None else None,
+            target=mark.target if mark is not None else None,
             logins=tuple(view.logins.values()),
             bytes=size,
             connections=sum(login.connections for login in view.logins.values()),
@@ -131,7 +132,7 @@ class Look:
         owner_mark = _decode(roles[names.owner].mark) if names.owner in roles else None
         data = self.database is not None if self.own_database else self.schema is not None
         database_mark = _decode(self.database.mark) if self.database is not None else None
-        complete = not self.own_database or (database_mark is not None and database_mark.version is not None)
+        complete = not self.own_database or (database_mark is not None and database_mark.built)
         registered = self.shared is not None and all(
             self.shared.registrations.get(login) == self.desired.tenant_id for login in names.logins
         )
@@ -144,7 +145,7 @@ class Look:
             data=data,
             complete=complete,
             open=self.database is not None and self.database.open and database_mark is not None,
-            lost=owner_mark is not None and owner_mark.version is not None and not data,
+            lost=owner_mark is not None and owner_mark.built and not data,
             prepared=self.own_database or (self.shared is not None and self.shared.prepared),
             registered=registered,
             read_only=self._read_only(group, present),

@@ -21,7 +21,12 @@ from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.grants import read_owned, render_grants
 from tenantry_operator.engines.postgres.inside import observe_defaults, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation
-from tenantry_operator.engines.postgres.shared import SharedDatabase, render_close_public, render_open_shared
+from tenantry_operator.engines.postgres.shared import (
+    PUBLIC_SCHEMA,
+    SharedDatabase,
+    render_close_public,
+    render_open_shared,
+)
 from tenantry_operator.engines.postgres.statements import (
     Script,
     render_as_admin,
@@ -149,7 +154,7 @@ async def mend_grants(
     script = provision.render_registration(desired)
     script.add(render_as_steward(installation.steward(names.owner), names.owner))
     for schema in found.schemas.values():
-        if schema.owner == names.owner or (names.schema is None and schema.name == provision.PUBLIC_SCHEMA):
+        if schema.owner == names.owner or (names.schema is None and schema.name == PUBLIC_SCHEMA):
             objects = await read_owned(connection, schema.name, names.owner)
             known = replace(schema, defaults=defaults.get(names.owner, {}))
             script.add(render_grants(known, objects, names.owner, group, read_only=read_only))

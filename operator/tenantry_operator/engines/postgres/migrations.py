@@ -1,4 +1,4 @@
-"""Migrations: the ledger beside the data, what of a chain is still to be run, and how it is run.
+"""Migrations: the ledger beside the data, and how a transaction of migrations is run.
 
 A migration runs inside a SECURITY DEFINER function that belongs to the owner role: SET ROLE, RESET ROLE
 and transaction commands are refused in there, so that a blueprint's SQL never acts as the administrator.
@@ -15,9 +15,10 @@ from functools import lru_cache
 import psycopg
 from psycopg import sql
 
-from tenantry_operator.engines.base import Chain, Migration
+from tenantry_operator.engines.base import Chain, Migration, Pace
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.lexer import line_of, split
+from tenantry_operator.engines.postgres.path import Applied
 from tenantry_operator.engines.postgres.sqlstate import describe
 from tenantry_operator.engines.postgres.statements import Rendered, Script
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled
@@ -25,54 +26,7 @@ from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 RUNNER = "tenantry_run"
 PROGRESS = "TN001"
 """The SQLSTATE of the notice that says which migration begins, and which statement of it."""
-_PASSING = frozenset({"55P03", "40P01", "40001", "57014"})
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """A line of the ledger."""
-
-    version: str
-    migration: str
-    checksum: str
-
-
-def remaining(chain: Chain, ledger: Sequence[Applied], where: str) -> tuple[Migration, ...]:
-    """The migrations of a chain that the ledger does not have.
-
-    :raises Stalled: MigrationEdited, when what was applied is not how the chain begins; NewerVersion, when
-        more was applied than the chain has; NotSupported, for migrations outside a transaction.
-    """
-    for migration, applied in zip(chain.migrations, ledger, strict=False):
-        name = f"migration {migration.name} of version {migration.version} of blueprint {chain.blueprint}"
-        if (migration.version, migration.name) != (applied.version, applied.migration):
-            raise Stalled(
-                "MigrationEdited",
-                f"{where}: the chain has {name} where {applied.migration} of version {applied.version} was "
-                "applied: what was applied cannot be reordered or renamed; put it back",
-            )
-        if migration.checksum != applied.checksum:
-            raise Stalled(
-                "MigrationEdited",
-                f"{where}: {name} was edited after it had been applied: put its text back, and make the change "
-                "a migration of a new version",
-            )
-    if len(ledger) > len(chain.migrations):
-        last = ledger[-1]
-        raise Stalled(
-            "NewerVersion",
-            f"{where} is at version {last.version}, newer than {chain.version}: going back to an older version "
-            "is not supported yet; ask for the newer one",
-        )
-    rest = chain.migrations[len(ledger) :]
-    for migration in rest:
-        if not migration.transactional:
-            raise Stalled(
-                "NotSupported",
-                f"{where}: migration {migration.name} of version {migration.version} of blueprint "
-                f"{chain.blueprint} says transactional: false, which is not supported yet",
-            )
-    return rest
+PASSING = frozenset({"55P03", "40P01", "40001", "57014"})
 
 
 @lru_cache(maxsize=256)
@@ -110,8 +64,25 @@ def _render_values(migrations: tuple[Migration, ...]) -> Rendered:
 _DEFERRED = "deferr"
 
 
+def render_pace(pace: Pace | None) -> Script:
+    """How long the transaction waits, for locks and for each migration."""
+    script = Script()
+    if pace is not None:
+        script.format(
+            "SET LOCAL lock_timeout = {lock};\nSET LOCAL statement_timeout = {statement}",
+            lock=sql.Literal(max(1, round(pace.lock_timeout * 1000))),
+            statement=sql.Literal(max(1, round(pace.timeout * 1000))),
+        )
+    return script
+
+
 def render_run(
-    schema: str, owner: str, migrations: tuple[Migration, ...], *, located: int | None = None
+    schema: str,
+    owner: str,
+    migrations: tuple[Migration, ...],
+    *,
+    pace: Pace | None = None,
+    located: int | None = None,
 ) -> Script:
     """Runs migrations as the owner role, in its schema. To be sent by a role that inherits from the owner.
 
@@ -133,9 +104,10 @@ def render_run(
     )
     call = b"SELECT " + runner.as_bytes(None)
     # What one migration sets, a search path as pg_dump does for one, is not for the next.
-    script.add(
-        Rendered(b";\nRESET ALL;\n".join(call + arguments for arguments in _render_arguments(migrations, located)))
-    )
+    timeouts = render_pace(pace)
+    between = b";\nRESET ALL;\n" + (timeouts.body() + b";\n" if timeouts else b"")
+    script.add(timeouts)
+    script.add(Rendered(between.join(call + arguments for arguments in _render_arguments(migrations, located))))
     return script.format("RESET ALL;\nDROP FUNCTION {runner}(integer, text[])", runner=runner)
 
 
@@ -177,15 +149,25 @@ _EACH = """
 
 
 def render_ledger(schema: str, chain: Chain, migrations: tuple[Migration, ...]) -> Script:
-    """Writes migrations down as applied. To be sent by the administrator."""
+    """Writes migrations down as applied, or undone. To be sent by the administrator."""
     script = Script()
-    if migrations:
+    for migration in migrations:
+        if migration.undo:
+            script.format(
+                "DELETE FROM tenantry.ledger\n"
+                "WHERE schema = {schema} AND version = {version} AND migration = {migration}",
+                schema=sql.Literal(schema),
+                version=sql.Literal(migration.version),
+                migration=sql.Literal(migration.name),
+            )
+    applied = tuple(migration for migration in migrations if not migration.undo)
+    if applied:
         script.format(
             "INSERT INTO tenantry.ledger (schema, blueprint, version, migration, checksum)\n"
             "SELECT {schema}, {blueprint}, m.* FROM (VALUES {rows}) AS m (version, migration, checksum)",
             schema=sql.Literal(schema),
             blueprint=sql.Literal(chain.blueprint),
-            rows=_render_values(migrations),
+            rows=_render_values(applied),
         )
     return script
 
@@ -225,8 +207,8 @@ def explain(
 ) -> ReconcileError:
     """What an error in a migration means, for whoever wrote it."""
     migration = migrations[progress.migration or 0]
-    what = f"{where}: migration {migration.name} of version {migration.version} of blueprint {chain.blueprint}"
-    if error.sqlstate in _PASSING:
+    what = f"{where}: {migration.what} of blueprint {chain.blueprint}"
+    if error.sqlstate in PASSING:
         return Retryable("MigrationBlocked", f"{what} could not be run now: {describe(error)}")
     line = locate(error, migration.sql, progress.statement)
     at = f", line {line}" if line is not None else ""

@@ -20,8 +20,8 @@ from tenantry_operator.engines.postgres.catalog import DatabaseRow, ServerCatalo
 from tenantry_operator.engines.postgres.connections import Connections
 from tenantry_operator.engines.postgres.expected import compare_schema
 from tenantry_operator.engines.postgres.inside import observe_defaults, observe_shared
-from tenantry_operator.engines.postgres.provision import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.rounds import Rounds
+from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.view import Finding
 from tenantry_operator.errors import ReconcileError
 from tenantry_operator.tenants.naming import group_of
@@ -89,7 +89,7 @@ class OwnDatabases:
         mark = Mark.decode(row.mark)
         if not row.open or mark is None or mark.installation != self._installation:
             return False
-        return bool(mark.tenant) and mark.version is not None
+        return bool(mark.tenant) and mark.built
 
     async def _look_into(self, row: DatabaseRow, *, read_only: bool) -> Inside:
         async with self._connections.use(row.name, keep=False) as connection:

@@ -36,7 +36,7 @@ def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None
     if desired.presence is Presence.ABSENT:
         return (*_refuse(view), *_drop(desired, view))
     if desired.presence is Presence.REFUSED:
-        return _refuse(view)
+        return (*_refuse(view), *_version(desired, state, view))
     if view.lost and not desired.recreate:
         raise Stalled(
             "DataLost",
@@ -47,6 +47,7 @@ def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None
         *_create(desired, view, credentials),
         *_logins(desired, view, credentials),
         *_mend(view),
+        *_rest(desired, view),
         *_version(desired, state, view),
         *_storage(desired, view),
         *(PostgresStep("retire-login", login=login) for login in desired.retired if login in view.logins),
@@ -135,11 +136,19 @@ def _mend(view: View) -> tuple[PostgresStep, ...]:
     return tuple(steps)
 
 
+def _rest(desired: Desired, view: View) -> tuple[PostgresStep, ...]:
+    """What of a chain cannot be run in the transaction that makes a schema or a database."""
+    made = not view.data or not view.complete
+    if made and desired.chain is not None and not all(m.transactional for m in desired.chain.migrations):
+        return (PostgresStep("migrate"),)
+    return ()
+
+
 def _version(desired: Desired, state: DatabaseState, view: View) -> tuple[PostgresStep, ...]:
     chain = desired.chain
     if chain is None or not view.data or not view.complete:
         return ()
-    if (state.version, state.digest) == (chain.version, chain.digest):
+    if (state.version, state.digest, state.target) == (chain.version, chain.digest, None):
         return ()
     return (PostgresStep("migrate"),)
 

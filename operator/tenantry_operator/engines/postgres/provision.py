@@ -12,9 +12,10 @@ from tenantry_operator.engines.base import Chain, Desired, Mark, Migration
 from tenantry_operator.engines.postgres import logins
 from tenantry_operator.engines.postgres.catalog import Facts
 from tenantry_operator.engines.postgres.installation import Installation, render_delegated
-from tenantry_operator.engines.postgres.migrations import render_ledger, render_run
+from tenantry_operator.engines.postgres.migrations import render_ledger, render_pace, render_run
+from tenantry_operator.engines.postgres.path import first_stretch
 from tenantry_operator.engines.postgres.scram import StoredCredentials
-from tenantry_operator.engines.postgres.shared import render_close_public, render_prepare
+from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA, render_close_public, render_prepare
 from tenantry_operator.engines.postgres.statements import (
     Script,
     render_as_admin,
@@ -29,9 +30,6 @@ from tenantry_operator.tenants.naming import connect_group_of, group_of
 
 _TEMPORARY = re.compile(r"\btemp(orary)?\b", re.IGNORECASE)
 
-PUBLIC_SCHEMA = "public"
-"""Where the data is when a tenant has the whole database."""
-
 
 def data_schema(desired: Desired) -> str:
     """The schema that the tenant's tables are in."""
@@ -41,6 +39,18 @@ def data_schema(desired: Desired) -> str:
 def versioned(mark: Mark, chain: Chain | None) -> Mark:
     """The mark of what holds the data, with the version it is at."""
     return mark if chain is None else replace(mark, version=chain.version, digest=chain.digest)
+
+
+def on_the_way(mark: Mark, installed: Chain | None, chain: Chain) -> Mark:
+    """The mark of data between two versions, or on its way to its first one."""
+    return replace(versioned(mark, installed), target=chain.version)
+
+
+def first_mark(mark: Mark, chain: Chain | None) -> Mark:
+    """The mark of data that was just made: at its version, unless there is more to be run."""
+    if chain is not None and len(first_stretch(chain)) < len(chain.migrations):
+        return on_the_way(mark, None, chain)
+    return versioned(mark, chain)
 
 
 def render_roles(
@@ -130,22 +140,27 @@ def render_migrate(
     desired: Desired,
     chain: Chain,
     pending: tuple[Migration, ...],
+    mark: Mark,
     *,
     located: int | None = None,
 ) -> Script:
-    """Brings a tenant's own schema or database to the chain's version. As administrator."""
-    names, mark = desired.names, versioned(desired.mark, chain)
+    """Runs migrations in a tenant's own schema or database. As administrator.
+
+    :param mark: what is written on it at the end.
+    """
+    names = desired.names
     work = Script().format(
         "GRANT {owner} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE", owner=sql.Identifier(names.owner)
     )
-    work.add(render_run(data_schema(desired), names.owner, pending, located=located))
+    work.add(render_run(data_schema(desired), names.owner, pending, pace=desired.pace, located=located))
     if names.schema is None:
         work.add(render_mark("DATABASE", names.database, mark))
     else:
         work.add(render_mark("SCHEMA", names.schema, mark))
     work.add(render_acting_end(), render_give_up(names.owner))
     # The ledger first: what was meanwhile applied by somebody else is not applied again.
-    script = render_ledger(data_schema(desired), chain, pending).add(render_acting(desired))
+    script = render_pace(desired.pace)  # within a function, a new statement timeout comes too late
+    script.add(render_ledger(data_schema(desired), chain, pending)).add(render_acting(desired))
     if names.schema is None:
         return script.add(render_as_steward(installation.steward(names.owner)), work)
     return script.add(render_delegated(installation, names.owner, work))
@@ -163,8 +178,8 @@ def render_create_schema(
     """Everything of a tenant under Schema isolation, from nothing: one transaction, one round trip."""
     names, chain = desired.names, desired.chain
     group, schema = group_of(names.owner), data_schema(desired)
-    migrations = chain.migrations if chain is not None else ()
-    mark = versioned(desired.mark, chain)
+    migrations = first_stretch(chain)
+    mark = first_mark(desired.mark, desired.chain)
     created = credentials.login if credentials is not None and credentials.login in missing else None
     script = render_registration(desired)
     if names.owner not in missing:
@@ -265,8 +280,8 @@ def render_build_database(
     """
     names, chain = desired.names, desired.chain
     group = group_of(names.owner)
-    pending = chain.migrations if chain is not None else ()
-    mark = versioned(desired.mark, chain)
+    pending = first_stretch(chain)
+    mark = first_mark(desired.mark, desired.chain)
     script = Script()
     if not prepared:
         script.add(render_prepare(installation))

@@ -12,6 +12,7 @@ from tenantry_operator.engines.base import Chain, Desired, Mark, Migration
 from tenantry_operator.engines.postgres import migrations, provision, rowsecurity, sessions
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.installation import render_delegated
+from tenantry_operator.engines.postgres.path import Stretch, first_stretch, stretches
 from tenantry_operator.engines.postgres.plan import PostgresStep
 from tenantry_operator.engines.postgres.rowcatalog import read_relations, read_sequences
 from tenantry_operator.engines.postgres.rowremoval import render_removal
@@ -27,6 +28,7 @@ from tenantry_operator.engines.postgres.statements import (
     render_mark,
     render_membership,
 )
+from tenantry_operator.engines.postgres.untransacted import Untransacted
 from tenantry_operator.errors import Stalled
 from tenantry_operator.tenants.naming import connect_group_of, group_of, read_only_group_of
 
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
 class RowSteps:
     """Executes the steps that Row isolation has for itself."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, untransacted: Untransacted) -> None:
         self._runner = runner
+        self._untransacted = untransacted
 
     async def create_schema(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
@@ -51,8 +54,9 @@ class RowSteps:
             script = provision.render_forget_ledger(owner)
             script.add(provision.render_forget_members((group_of(owner), read_only_group_of(owner))))
             script.add(self._render_schema(desired, step.missing))
-            pending = desired.chain.migrations if desired.chain is not None else ()
-            await self._bring(desired, script, (), pending)
+            chain = desired.chain
+            pending = first_stretch(chain)
+            await self._bring(desired, script, pending, provision.first_mark(self._shared_mark(desired), chain))
 
     async def migrate(self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None) -> None:
         """Brings the shared schema to the chain's version, for all its tenants."""
@@ -63,9 +67,18 @@ class RowSteps:
             async with runner.connections.use(desired.names.database) as connection:
                 if await self._mark(connection, desired) == provision.versioned(self._shared_mark(desired), chain):
                     return  # another tenant's reconcile was here first
-                ledger = await migrations.read_ledger(connection, desired.names.owner)
-            pending = migrations.remaining(chain, ledger, runner.where(desired))
-            await self._bring(desired, self._as_owner(desired), ledger, pending)
+                pending = await runner.pending(connection, desired, chain)
+            shared = self._shared_mark(desired)
+            done = provision.versioned(shared, chain)
+            under_way = provision.on_the_way(shared, desired.installed, chain)
+            for stretch in [*stretches(pending)] or [Stretch((), transactional=True, last=True)]:
+                mark = done if stretch.last else under_way
+                if stretch.transactional:
+                    await self._bring(desired, self._as_owner(desired), stretch.migrations, mark)
+                else:
+                    await self._untransacted.run(desired, stretch.migrations[0], under_way, under_way)
+                    # What it made is made safe to share before the version counts as reached.
+                    await self._bring(desired, self._as_owner(desired), (), mark)
 
     async def mend_grants(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
@@ -203,15 +216,15 @@ class RowSteps:
         self,
         desired: Desired,
         script: Script,
-        ledger: tuple[migrations.Applied, ...],
         pending: tuple[Migration, ...],
+        mark: Mark,
     ) -> None:
         """Runs migrations and makes what they made safe to share: one transaction."""
         names, chain, runner = desired.names, desired.chain, self._runner
         progress = migrations.Progress()
 
         def render(located: int | None) -> Script:
-            run = migrations.render_run(names.owner, names.owner, pending, located=located)
+            run = migrations.render_run(names.owner, names.owner, pending, pace=desired.pace, located=located)
             return Script().add(script, run)
 
         try:
@@ -220,7 +233,7 @@ class RowSteps:
                 await connection.execute(b"BEGIN;\n" + render(None).body())
                 connection.remove_notice_handler(progress.notice)
                 await self._secure(connection, desired)
-                await connection.execute(self._render_end(desired, chain, pending).body() + b";\nCOMMIT")
+                await connection.execute(self._render_end(desired, chain, pending, mark).body() + b";\nCOMMIT")
                 if pending:
                     await connection.execute("DISCARD ALL")
         except psycopg.Error as error:
@@ -228,9 +241,10 @@ class RowSteps:
                 raise
             raise await runner.explain(desired, chain, pending, progress, error, render) from None
 
-    def _render_end(self, desired: Desired, chain: Chain | None, pending: tuple[Migration, ...]) -> Script:
+    def _render_end(
+        self, desired: Desired, chain: Chain | None, pending: tuple[Migration, ...], mark: Mark
+    ) -> Script:
         names = desired.names
-        mark = provision.versioned(self._shared_mark(desired), chain)
         script = Script().add(render_mark("SCHEMA", names.owner, mark), render_mark("ROLE", names.owner, mark))
         script.add(render_as_admin(names.owner))
         if chain is not None:

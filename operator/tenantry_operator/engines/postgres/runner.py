@@ -15,7 +15,10 @@ from tenantry_operator.engines.postgres.catalog import Facts, ServerCatalog, obs
 from tenantry_operator.engines.postgres.connections import Connection, Connections
 from tenantry_operator.engines.postgres.inside import SharedCatalog
 from tenantry_operator.engines.postgres.installation import Installation, render_roles
+from tenantry_operator.engines.postgres.path import path
+from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.statements import Script
+from tenantry_operator.engines.postgres.unfinished import read_unfinished, take_up
 from tenantry_operator.errors import ReconcileError, Stalled
 
 Look = Callable[[Desired], Awaitable[DatabaseState]]
@@ -112,6 +115,19 @@ class Runner:
             raise Stale(f"{state.conflict} is not the tenant's any more")
         async with self.connections.use() as connection:
             return await sessions.existing(connection, names)
+
+    async def pending(self, connection: Connection, desired: Desired, chain: Chain) -> tuple[Migration, ...]:
+        """What is to be run to bring a tenant's data to the end of a chain, by what its ledger says.
+
+        :raises Stalled: MigrationEdited, NewerVersion, RollbackMissing, NoPath.
+        """
+        schema, where = desired.names.schema or PUBLIC_SCHEMA, self.where(desired)
+        ledger = await migrations.read_ledger(connection, schema)
+        found = path(chain, desired.installed, ledger, where)
+        chains = [chain] if desired.installed is None else [chain, desired.installed]
+        if all(migration.transactional for known in chains for migration in known.migrations):
+            return found
+        return take_up(found, await read_unfinished(connection, schema), chains, ledger, where)
 
     async def send(self, connection: Connection, script: Script) -> None:
         """Sends a script as one transaction."""

@@ -11,6 +11,9 @@ from tenantry_operator.engines.postgres.installation import Installation, render
 from tenantry_operator.engines.postgres.statements import Script, render_create_role, render_mark
 from tenantry_operator.tenants.naming import connect_group_of
 
+PUBLIC_SCHEMA = "public"
+"""Where the data is when a tenant has the whole database."""
+
 
 @dataclass(frozen=True, slots=True)
 class SharedDatabase:
