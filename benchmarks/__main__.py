@@ -10,13 +10,13 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import drift, footprint, peers, provision, restart, sampling, steady
+from benchmarks import drift, footprint, peers, provision, restart, rollout, sampling, steady
 from benchmarks.environment import RESULTS, Result, as_json, machine, save, say, show
 from benchmarks.population import populated
 from tenantry_local.build import BuildError
 from tenantry_local.errors import LocalError
 
-NAMES = ("provision", "restart", "steady", "memory", "drift", "peers")
+NAMES = ("provision", "rollout", "restart", "steady", "memory", "drift", "peers")
 PROVISION, RESTART, PEERS = 1_000, 10_000, 100
 
 
@@ -26,6 +26,7 @@ def _arguments() -> argparse.Namespace:
         description="Measures Tenantry against references in the same run. Starts a cluster of its own on "
         "loopback, prints tables, writes JSON below benchmarks/results/, and removes the cluster.",
         epilog="provision: Tenants at once until Ready, against the same SQL by parallel psql. "
+        "rollout: a version of one ALTER TABLE, against the same statement by parallel psql. "
         "restart: writes, statements, seconds and memory of a restart with nothing changed. "
         "steady: what a minute costs while nothing changes. "
         "memory: the operator against kopf alone. "
@@ -38,7 +39,7 @@ def _arguments() -> argparse.Namespace:
         "--tenants",
         type=int,
         metavar="N",
-        help=f"Tenants; else {PROVISION:,} for provision, {RESTART:,} for restart, steady and memory, "
+        help=f"Tenants; else {PROVISION:,} for provision and rollout, {RESTART:,} for restart, steady and memory, "
         f"{PEERS} for peers",
     )
     parser.add_argument(
@@ -100,6 +101,8 @@ async def _run(arguments: argparse.Namespace, output: _Output) -> None:
         await output.take(provision.run(count, databases, profile=samples))
         if samples is not None:
             say("where the operator spent its processor time:\n" + sampling.summarise(samples))
+    if "rollout" in wanted:
+        await output.take(rollout.run(arguments.tenants or PROVISION))
     if wanted & {"restart", "steady", "memory"}:
         count = arguments.tenants or RESTART
         async with populated() as population:

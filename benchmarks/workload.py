@@ -70,6 +70,12 @@ def blueprint(name: str, migrations: Sequence[Object], isolation: str) -> list[t
     ]
 
 
+def version(of: str, number: str, before: str, migrations: Sequence[Object]) -> tuple[Resource, Object]:
+    """A further version of a blueprint."""
+    spec = {"blueprint": of, "version": number, "from": before, "migrations": list(migrations)}
+    return BLUEPRINT_VERSIONS, _object(BLUEPRINT_VERSIONS, f"{of}-{number}", spec)
+
+
 def tenant(name: str, of: str, isolation: str) -> Object:
     """A Tenant with one database."""
     return _object(TENANTS, name, {"databases": [{"name": of, "blueprint": of, "isolation": isolation}]})

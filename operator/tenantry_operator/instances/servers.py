@@ -49,6 +49,10 @@ class Access:
 EngineFactory = Callable[[Access], Engine]
 
 
+_ONE_LOOK = 0.007
+"""Seconds that a look at a single tenant takes: a snapshot is cheaper when many are to be looked at."""
+
+
 class Server:
     """One database server."""
 
@@ -60,6 +64,8 @@ class Server:
         self.error: ReconcileError | None = None
         self._touched: dict[tuple[str, str], float] = {}
         self._observing: asyncio.Task[ServerState] | None = None
+        self._took = 0.0
+        """How many seconds the last snapshot took."""
 
     @property
     def name(self) -> str:
@@ -90,6 +96,7 @@ class Server:
             telemetry.instance_up.labels(self.name).set(0)
             raise
         self.snapshot, self.error = snapshot, None
+        self._took = time.monotonic() - started
         self._touched = {key: at for key, at in self._touched.items() if at >= snapshot.taken_at}
         telemetry.instance_up.labels(self.name).set(1)
         telemetry.sweep_seconds.labels(self.name).observe(time.monotonic() - started)
@@ -98,7 +105,10 @@ class Server:
     async def state(self, desired: Desired) -> DatabaseState:
         """What is known of a tenant database; looked at afresh when it was touched since the snapshot."""
         snapshot = self.snapshot if self.snapshot is not None else await self.observe()
-        if self._touched.get((desired.tenant, desired.entry), -1.0) >= snapshot.taken_at:
+        key = (desired.tenant, desired.entry)
+        if self._touched.get(key, -1.0) >= snapshot.taken_at and len(self._touched) * _ONE_LOOK > self._took:
+            snapshot = await self.observe()
+        if self._touched.get(key, -1.0) >= snapshot.taken_at:
             return await self.engine.observe_one(desired)
         return snapshot.database(desired)
 
