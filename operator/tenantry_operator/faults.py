@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 subject: ContextVar[str] = ContextVar("subject", default="")
-"""For whom is worked: ``<namespace>/<name>``."""
+"""For whom is worked: ``<namespace>/<name>`` of a Tenant, or of the Blueprint of a rollout."""
 
 _tenant, _, _rest = os.environ.get("TENANTRY_CRASH_AT", "").partition(":")
 _point, _, _count = _rest.partition(":")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import NOTES, Api, blueprint, namespace, refused, run, tenant
+from tests.e2e.support import NOTES, Api, blueprint, manifest, namespace, refused, run, tenant
 
 SPACE = "crash"
 QUICK = {"TENANTRY_LEASE_DURATION": "1s", "TENANTRY_RETIRE_AFTER": "1s", "TENANTRY_SWEEP_INTERVAL": "3s"}
@@ -33,7 +33,7 @@ def api(private_cluster: Any) -> Iterator[Api]:
     private_cluster.kill_operator()
 
 
-CHANCE = ("end-sessions", "status-written")
+CHANCE = ("end-sessions", "status-written", "rollout-written", "blueprint-written")
 """Points that the same transition may pass or not: whether a session is still there when it is looked for, and
 how often the status changes on the way."""
 
@@ -162,6 +162,88 @@ class Delete(Transition):
         assert left == []
 
 
+STEPS = [
+    {"name": "column", "sql": "ALTER TABLE notes ADD more text", "rollback": "ALTER TABLE notes DROP more"},
+    {
+        "name": "indexes",
+        "sql": "CREATE INDEX CONCURRENTLY by_more ON notes (more);"
+        "CREATE INDEX CONCURRENTLY by_body ON notes (body)",
+        "rollback": "DROP INDEX CONCURRENTLY by_body; DROP INDEX CONCURRENTLY by_more",
+        "transactional": False,
+    },
+    {
+        "name": "once",
+        "sql": "CREATE TABLE once (tenant_id text); CREATE SEQUENCE times; SELECT nextval('times')",
+        "rollback": "DROP TABLE once; DROP SEQUENCE times",
+    },
+]
+
+
+class Migrate(Transition):
+    """A new version in Git: the Blueprint has the tenant's name, so that its steps count as the tenant's."""
+
+    to = "1.1"
+
+    def prepare(self) -> None:
+        self.blueprint = self.name
+        spec = {"blueprint": self.name, "version": "1.1", "from": "1.0", "migrations": STEPS}
+        self.api.apply(
+            *blueprint(SPACE, self.name, NOTES),
+            manifest("BlueprintVersion", f"{self.name}-1.1", spec, namespace=SPACE),
+        )
+        super().prepare()
+
+    def begin(self) -> None:
+        self.api.patch("blueprint", self.name, SPACE, {"spec": {"version": self.to}})
+
+    def between(self) -> None:
+        assert not refused(self.uri)
+
+    def end(self) -> None:
+        def settled(found: Any) -> bool:
+            return bool(found["status"].get("currentVersion") == self.to)
+
+        self.api.wait("blueprint", self.name, SPACE, settled)
+        self.api.ready(SPACE, self.name)
+
+    def check(self) -> None:
+        found = self.api.get("tenant", self.name, SPACE)
+        assert found is not None
+        record = found["status"]["databases"][0]
+        assert record["version"] == self.to
+        new = self.to == "1.1"
+        where = record.get("schema") or "public"
+        admin = self.api.cluster.admin_dsn(record["database"])
+        lines = run(admin, f"SELECT migration FROM tenantry.ledger WHERE schema = '{where}' ORDER BY position")
+        assert lines == [(name,) for name in (["notes", "column", "indexes", "once"] if new else ["notes"])]
+        valid = run(
+            admin,
+            "SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            f"WHERE c.relnamespace = '{where}'::regnamespace AND c.relname LIKE 'by_%' ORDER BY 1",
+        )
+        assert valid == ([("by_body", True), ("by_more", True)] if new else [])
+        if new:
+            assert run(admin, f'SELECT last_value FROM "{where}".times') == [(1,)]
+        assert self.rows() == 1
+        assert run(self.api.cluster.admin_dsn(), "SELECT 1 FROM pg_roles WHERE rolname LIKE '%__migrator'") == []
+
+
+class GoBack(Migrate):
+    """And the version before, in Git."""
+
+    to = "1.0"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.api.patch("blueprint", self.name, SPACE, {"spec": {"version": "1.1"}})
+
+        def settled(found: Any) -> bool:
+            return bool(found["status"].get("currentVersion") == "1.1")
+
+        self.api.wait("blueprint", self.name, SPACE, settled)
+        self.api.ready(SPACE, self.name)
+
+
 class Retain(Transition):
     def begin(self) -> None:
         self.api.delete("tenant", self.name, SPACE)
@@ -220,6 +302,10 @@ def passed_points(api: Api, make: Make, isolation: str, folder: Path) -> list[st
 
 CASES = [
     *itertools.product([Provision, Suspend, Rotate, Delete], ISOLATIONS),
+    # The steps within are crashed under all isolations in tests/integration/postgres/test_postgres_versions.py.
+    (Migrate, "Schema"),
+    (Migrate, "Database"),
+    (GoBack, "Row"),
     *itertools.product([Retain, Adopt], ["Database"]),
 ]
 

@@ -11,6 +11,7 @@ from tenantry_operator.blueprints.book import blueprint_of
 from tenantry_operator.cache import Key
 from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, Context
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
+from tenantry_operator.faults import reached, subject
 from tenantry_operator.rollouts.automatic import follow_version
 
 Object = dict[str, Any]
@@ -32,6 +33,7 @@ class BlueprintReconciler:
             return None
         spec = BlueprintSpec.model_validate(obj["spec"])
         name = "/".join(key)
+        subject.set(name)
         try:
             if spec.engine is not DatabaseEngine.POSTGRESQL:
                 what = spec.engine or "a service template"
@@ -59,7 +61,9 @@ class BlueprintReconciler:
             "versions": versions,
         }
         ready = conditions.ready("Ready", f"version {spec.version} has {len(chain.migrations)} migrations")
-        await context.write_conditions(BLUEPRINTS, context.blueprints, obj, ready, fields)
+        written = await context.write_conditions(BLUEPRINTS, context.blueprints, obj, ready, fields)
+        if written is not obj:
+            reached("blueprint-written")
         return None
 
     def _tenants(self, key: Key, version: str) -> tuple[int, int]:

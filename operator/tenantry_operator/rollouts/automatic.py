@@ -9,6 +9,7 @@ from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, key_of
 from tenantry_operator.context import ROLLOUTS, Context
 from tenantry_operator.errors import Waiting
+from tenantry_operator.faults import reached
 from tenantry_operator.kube import Conflict
 from tenantry_operator.names import BLUEPRINT_LABEL, GROUP
 from tenantry_operator.rollouts.members import followers
@@ -121,6 +122,7 @@ async def _make(context: Context, blueprint: Object, spec: BlueprintSpec) -> Obj
         # It was made before a crash, and no watch has told of it yet.
         made = await context.kube.get(ROLLOUTS, meta["namespace"], name)
     context.rollouts.put(made)
+    reached("rollout-made")
     context.runs.turned("/".join(key_of(blueprint)))
     context.recorder.normal(blueprint, "RolloutStarted", f"version {spec.version} is rolled out by Rollout {name}")
     return made

@@ -21,6 +21,7 @@ from tenantry_operator.cache import Key, key_of
 from tenantry_operator.conditions import Condition
 from tenantry_operator.context import ROLLOUTS, Context
 from tenantry_operator.errors import ReconcileError, Retryable, Waiting
+from tenantry_operator.faults import reached, subject
 from tenantry_operator.kube import NotFound
 from tenantry_operator.names import FINALIZER
 from tenantry_operator.rollouts import report
@@ -76,6 +77,7 @@ class RolloutReconciler:
             self._context.runs.stop(key)
             self._written.pop(key, None)
             return None
+        subject.set(blueprint_of(obj))
         if "deletionTimestamp" in obj["metadata"]:
             return await self._cancel(obj)
         if has_ended(obj):
@@ -167,6 +169,7 @@ class RolloutReconciler:
         telemetry.api_writes.labels("patch", "rollouts").inc()
         written = await self._context.kube.patch(ROLLOUTS, meta["namespace"], meta["name"], patch)
         self._context.rollouts.put_answer(written)
+        reached("rollout-claimed")
         return written
 
     async def _check(self, obj: Object, spec: RolloutSpec) -> None:
@@ -249,6 +252,7 @@ class RolloutReconciler:
         found = report.conditions(run, at)
         await context.write_conditions(ROLLOUTS, context.rollouts, obj, found, fields)
         self._written[key_of(obj)] = time.monotonic()
+        reached(f"rollout-written-{at}")
         if status.get("phase") == str(at):
             return
         context.runs.turned(blueprint_of(obj))
