@@ -140,37 +140,109 @@ def test_waves_come_one_after_the_other_and_soak(api: Api) -> None:
     assert set(versions(api, "waves").values()) == {"1.1"}
 
 
-def test_more_failures_than_the_budget_pause_and_resuming_finishes(api: Api) -> None:
-    names = [f"budget-{number}" for number in range(6)]
-    make(api, "budget", names, rollout={"failureBudget": 1, "maxParallel": 1})
-    bad = names[1:3]
+def wait_for_all(api: Api, of: str, count: int, done: Callable[[Object], bool], timeout: float = 180) -> None:
+    """Waits until so many tenants of a blueprint are as wanted."""
+    deadline = time.monotonic() + timeout
+    found: list[Object] = []
+    while time.monotonic() < deadline:
+        listed = json.loads(api.kubectl("get", "tenants", "-n", SPACE, "-o", "json"))["items"]
+        found = [t for t in listed if t["spec"]["databases"][0]["blueprint"] == of]
+        if sum(done(t) for t in found) == count:
+            return
+        time.sleep(0.5)
+    waiting = [(t["metadata"]["name"], condition(t, "Ready")) for t in found if not done(t)][:5]
+    raise AssertionError(f"after {timeout} s not as wanted: {waiting}")
+
+
+def schema_of(api: Api, name: str) -> str:
+    found = api.get("tenant", name, SPACE)
+    assert found is not None
+    schema: str = found["status"]["databases"][0]["schema"]
+    return schema
+
+
+@pytest.mark.slow
+def test_two_of_two_hundred_fail_with_a_budget_of_one(api: Api) -> None:
+    names = [f"budget-{number:03}" for number in range(200)]
+    bad = [names[57], names[140]]
+    api.apply(*blueprint(SPACE, "budget", ITEMS, rollout={"failureBudget": 1, "maxParallel": 8}))
+    api.apply(*(tenant(SPACE, name, "budget") for name in names))
+    wait_for_all(api, "budget", 200, is_ready)
     for name in bad:
-        schema = api.get("tenant", name, SPACE)["status"]["databases"][0]["schema"]  # type: ignore[index]
-        run(api.cluster.admin_dsn("budget"), f'CREATE TABLE "{schema}".extra (id int)')
-    api.apply(version("budget", "1.1", "1.0", {"name": "extra", "sql": "CREATE TABLE extra (id int)"}))
+        run(api.cluster.admin_dsn("budget"), f'CREATE TABLE "{schema_of(api, name)}".extra (id int)')
+    once = "CREATE TABLE extra (id int); CREATE SEQUENCE times; SELECT nextval('times')"
+    api.apply(version("budget", "1.1", "1.0", {"name": "extra", "sql": once}))
     bump(api, "budget", "1.1")
     status = ended(api, "budget-1.1", "Paused")
-    assert sorted(failure["tenant"] for failure in status["failures"]) == bad
+    assert [failure["tenant"] for failure in status["failures"]] == bad
     assert {failure["reason"] for failure in status["failures"]} == {"MigrationFailed"}
     assert "already exists" in status["failures"][0]["message"]
+    # Whoever was begun before the second failure is brought to the end, and nobody after it is begun.
+    status = api.wait("rollout", "budget-1.1", SPACE, lambda r: r is not None and r["status"]["running"] == 0)[
+        "status"
+    ]
+    assert status["completed"] + status["failed"] < 200
     assert status["failed"] == 2
+    assert sum(found == "1.1" for found in versions(api, "budget").values()) == status["completed"]
     found = api.get("rollout", "budget-1.1", SPACE)
     assert found is not None
     stalled = condition(found, "Stalled")
     assert stalled is not None
     assert (stalled["status"], stalled["reason"]) == ("True", "FailureBudgetExceeded")
-    trouble = api.trouble("tenant", SPACE, bad[0], "MigrationFailed")
-    assert "extra" in trouble["message"]
-    # They go on working as they were.
-    assert api.query(SPACE, bad[0], "budget", "SELECT count(*) FROM items") == [(0,)]
     for name in bad:
-        schema = api.get("tenant", name, SPACE)["status"]["databases"][0]["schema"]  # type: ignore[index]
-        run(api.cluster.admin_dsn("budget"), f'DROP TABLE "{schema}".extra')
+        # They are not as asked for, and go on working as they were.
+        assert "extra" in api.trouble("tenant", SPACE, name, "MigrationFailed")["message"]
+        assert api.query(SPACE, name, "budget", "SELECT count(*) FROM items") == [(0,)]
+        run(api.cluster.admin_dsn("budget"), f'DROP TABLE "{schema_of(api, name)}".extra')
+    wait_for_all(api, "budget", 198, is_ready)
     api.kubectl("annotate", "rollout", "budget-1.1", "-n", SPACE, "tenantry.dev/resume=now")
-    api.wait("rollout", "budget-1.1", SPACE, in_phase("Completed"))
+    status = api.wait("rollout", "budget-1.1", SPACE, in_phase("Completed"))["status"]
+    assert (status["completed"], status["failed"], status.get("failures") or []) == (200, 0, [])
     assert versions(api, "budget") == dict.fromkeys(names, "1.1")
+    wait_for_all(api, "budget", 200, is_ready)
+    counts = " UNION ALL ".join(f'SELECT last_value FROM "{name}".times' for name in names)
+    assert set(run(api.cluster.admin_dsn("budget"), counts)) == {(1,)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", ["operator", "postgres", "kube-apiserver", "sessions"])
+def test_what_goes_away_in_the_middle_costs_nothing_but_time(api: Api, gone: str) -> None:
+    of = f"gone-{gone}"
+    names = [f"{of}-{number}" for number in range(20)]
+    make(api, of, names, rollout={"maxParallel": 4})
+    steps = "SELECT pg_sleep(0.1); CREATE TABLE once (id int); INSERT INTO once VALUES (1)"
+    index = {"name": "index", "sql": "CREATE INDEX CONCURRENTLY i ON items (more)", "transactional": False}
+    api.apply(version(of, "1.1", "1.0", {"name": "slow", "sql": steps}, MORE, index))
+    bump(api, of, "1.1")
+    api.wait("rollout", f"{of}-1.1", SPACE, lambda r: r is not None and (r.get("status") or {}).get("completed"))
+    if gone == "sessions":
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tenantry'"
+        for _ in range(5):
+            run(api.cluster.admin_dsn(), end)
+            time.sleep(0.1)
+    elif gone == "operator":
+        api.cluster.kill_operator()
+        api.cluster.start_operator(QUICK)
+    else:
+        assert api.cluster.kill(gone)
+        time.sleep(1)
+        api.cluster.up(operator=False, api=False)
+        if api.cluster.operator_pid() is None:
+            # It could not renew its Lease and ended, as it must; something restarts it.
+            api.cluster.start_operator(QUICK)
+    status = api.wait("rollout", f"{of}-1.1", SPACE, in_phase("Completed"), 180)["status"]
+    assert (status["completed"], status["failed"]) == (20, 0)
+    assert versions(api, of) == dict.fromkeys(names, "1.1")
     for name in names:
-        api.ready(SPACE, name)
+        api.ready(SPACE, name, timeout=150)
+        assert api.query(SPACE, name, of, "SELECT count(more) FROM items") == [(0,)]
+    admin = api.cluster.admin_dsn(of)
+    counts = " UNION ALL ".join(f'SELECT count(*) FROM "{name}".once' for name in names)
+    assert set(run(admin, counts)) == {(1,)}
+    assert set(run(admin, "SELECT schema::text, count(*) FROM tenantry.ledger GROUP BY schema")) == {
+        (name, 4) for name in names
+    }
+    assert run(admin, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
 
 
 def test_what_was_migrated_goes_back_when_the_budget_is_exceeded(api: Api) -> None:

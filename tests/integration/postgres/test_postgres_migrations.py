@@ -240,3 +240,22 @@ async def test_many_tenants_at_once(isolation: Isolation, blueprint: Callable[..
         assert await shop.is_settled(desired)
         with shop.login(desired) as session:
             session.execute("INSERT INTO items (more) VALUES ('x')")
+
+
+@ALL
+async def test_a_session_that_is_ended_is_no_fault_of_the_migration(
+    isolation: Isolation, blueprint: Callable[..., Any]
+) -> None:
+    shop = blueprint(isolation, ITEMS)
+    await shop.make()
+    shop.edition("1.1", "SELECT pg_sleep(30)")
+    work = asyncio.create_task(shop.bring(shop.desired()))
+    with shop.server.superuser() as session:
+        ended: list[Any] = []
+        while not ended and not work.done():
+            await asyncio.sleep(0.05)
+            ended = session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            ).fetchall()
+    with pytest.raises(Retryable, match=r"ServerUnreachable.*57P01"):
+        await work

@@ -19,7 +19,7 @@ from tenantry_operator.engines.base import Chain, Migration, Pace
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.lexer import line_of, split
 from tenantry_operator.engines.postgres.path import Applied
-from tenantry_operator.engines.postgres.sqlstate import describe
+from tenantry_operator.engines.postgres.sqlstate import describe, is_of_server
 from tenantry_operator.engines.postgres.statements import Rendered, Script
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 
@@ -198,8 +198,11 @@ class Progress:
 
 
 def is_of_migration(error: psycopg.Error) -> bool:
-    """Whether an error came out of a migration, and not out of what the operator does around it."""
-    return f"{RUNNER}(" in (error.diag.context or "")
+    """Whether an error came out of a migration, and not out of what the operator does around it.
+
+    A session that was ended, or a full disk, is the server's fault, whatever was being run.
+    """
+    return f"{RUNNER}(" in (error.diag.context or "") and not is_of_server(error)
 
 
 def explain(

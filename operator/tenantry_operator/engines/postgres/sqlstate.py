@@ -54,6 +54,14 @@ def describe(error: psycopg.Error) -> str:
     return f"{primary}{detail} [SQLSTATE {error.sqlstate}]" if error.sqlstate else primary
 
 
+def is_of_server(error: psycopg.Error) -> bool:
+    """Whether an error is about the server or the connection, and not about what was asked for."""
+    state = error.sqlstate or ""
+    if not state:
+        return isinstance(error, psycopg.OperationalError)
+    return state in _UNREACHABLE or state.startswith(("08", "53"))
+
+
 def answered(error: psycopg.Error) -> bool:
     """Whether it was the server that refused a connection: then it is there."""
     return "FATAL" in str(error)
@@ -87,16 +95,12 @@ def translate(error: psycopg.Error, what: str) -> ReconcileError | Stale:
     text = describe(error)
     if state in _CHANGED:
         return Stale(f"{what}: {_CHANGED[state]}: {text}")
-    if (
-        state in _UNREACHABLE
-        or state.startswith("08")
-        or (not state and isinstance(error, psycopg.OperationalError))
-    ):
+    if state.startswith("53"):
+        return Retryable("ServerOutOfResources", f"{what}: {text}")
+    if is_of_server(error):
         return Retryable("ServerUnreachable", f"{what}: the server was lost: {text}")
     if state in _BUSY:
         return Retryable(_BUSY[state], f"{what}: {text}")
-    if state.startswith("53"):
-        return Retryable("ServerOutOfResources", f"{what}: {text}")
     if state.startswith("28"):
         return Stalled("AdminLoginRefused", f"{what}: {text}")
     if state == "42501":

@@ -22,7 +22,7 @@ from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.lexer import Statement, line_of, split
 from tenantry_operator.engines.postgres.migrations import PASSING, render_ledger
 from tenantry_operator.engines.postgres.scram import store
-from tenantry_operator.engines.postgres.sqlstate import describe
+from tenantry_operator.engines.postgres.sqlstate import describe, is_of_server
 from tenantry_operator.engines.postgres.statements import (
     Script,
     render_as_admin,
@@ -111,7 +111,7 @@ class Untransacted:
                 if not await self._is_done(session, schema, statement.text, again=number == begun):
                     await session.execute(statement.text.encode())
             except psycopg.Error as error:
-                if error.sqlstate is None or error.sqlstate.startswith(("57P", "08", "53")):
+                if is_of_server(error):
                     raise
                 raise self._explain(desired, migration, statement, error) from None
             reached("untransacted-done")
