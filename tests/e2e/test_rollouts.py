@@ -276,6 +276,29 @@ def test_a_rollback_that_is_promised_must_be_there(api: Api) -> None:
     assert versions(api, "promise") == {"promise-a": "1.0"}
 
 
+def test_a_version_that_does_not_work_touches_nobody(api: Api) -> None:
+    make(api, "broken", ["broken-a"])
+    step = {"name": "typo", "sql": "SELECT 1;\nALTER TABLE itmes ADD more text"}
+    api.apply(version("broken", "1.1", "1.0", step))
+    bump(api, "broken", "1.1")
+    ready = api.trouble("rollout", SPACE, "broken-1.1", "DryRunFailed")
+    assert "migration typo of version 1.1" in ready["message"]
+    assert "line 2" in ready["message"]
+    found = api.get("blueprintversion", "broken-1.1", SPACE)
+    assert found is not None
+    assert found["status"]["dryRun"]["result"] == "Failed"
+    assert versions(api, "broken") == {"broken-a": "1.0"}
+    api.ready(SPACE, "broken-a")
+    # The mend is a version of its own, which takes the place of the one that never began.
+    api.apply(version("broken", "1.2", "1.0", MORE))
+    bump(api, "broken", "1.2")
+    ended(api, "broken-1.2", "Completed")
+    assert versions(api, "broken") == {"broken-a": "1.2"}
+    assert run(api.cluster.admin_dsn(), "SELECT 1 FROM pg_database WHERE datname LIKE '%scratch%'") == []
+    cancelled = api.wait("rollout", "broken-1.1", SPACE, in_phase("Cancelled"))
+    assert "1.2" in cancelled["status"]["message"]
+
+
 def test_by_hand_to_some_and_back_again(api: Api) -> None:
     names = ["hand-a", "hand-b", "hand-c"]
     make(api, "hand", names)

@@ -349,6 +349,12 @@ class Engine(Protocol):
         :raises Stale: when the server is not as the plan assumed; observe and plan again.
         """
 
+    async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> None:
+        """Makes a scratch database, brings it along chains one after the other, and drops it.
+
+        :raises Stalled: for what fails, as it would for a tenant.
+        """
+
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
         """Runs usage queries read-only, as the tenant's owner and within the tenant's data only."""
 

@@ -28,6 +28,7 @@ from tenantry_operator.rollouts import report
 from tenantry_operator.rollouts.checks import check_rollbacks
 from tenantry_operator.rollouts.members import Aim
 from tenantry_operator.rollouts.phase import BACK, FINAL, Phase, phase_of
+from tenantry_operator.rollouts.rehearsal import rehearse
 from tenantry_operator.rollouts.run import Run
 from tenantry_operator.rollouts.runs import server_of
 from tenantry_operator.tenants.view import placements_of
@@ -190,6 +191,7 @@ class RolloutReconciler:
                     "them, or take them out of spec.tenants",
                 )
         await check_rollbacks(context.book, blueprint, spec, tenants)
+        await rehearse(context, blueprint, spec, tenants)
 
     def _start(self, obj: Object, spec: RolloutSpec) -> Run:
         context, status = self._context, obj.get("status") or {}

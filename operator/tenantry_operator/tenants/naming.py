@@ -21,7 +21,15 @@ GROUP_SUFFIX = "__app"
 READ_ONLY_SUFFIX = "__readonly"
 CONNECT_SUFFIX = "__connect"
 MIGRATOR_SUFFIX = "__migrator"
-_OWN_SUFFIXES = (*_LOGIN_SUFFIXES, GROUP_SUFFIX, READ_ONLY_SUFFIX, CONNECT_SUFFIX, MIGRATOR_SUFFIX)
+SCRATCH_SUFFIX = "__scratch"
+_OWN_SUFFIXES = (
+    *_LOGIN_SUFFIXES,
+    GROUP_SUFFIX,
+    READ_ONLY_SUFFIX,
+    CONNECT_SUFFIX,
+    MIGRATOR_SUFFIX,
+    SCRATCH_SUFFIX,
+)
 _RESERVED = frozenset({"postgres", "template0", "template1", "public", "none", "information_schema", "tenantry"})
 
 
@@ -58,6 +66,16 @@ def migrator_of(owner: str) -> str:
 def connect_group_of(database: str) -> str:
     """The NOLOGIN role that may connect to a shared database."""
     return fit(database, CONNECT_SUFFIX)
+
+
+def scratch_names(blueprint: str) -> Names:
+    """The names of a blueprint's scratch copy.
+
+    :param blueprint: ``<namespace>/<name>``.
+    """
+    own = fit(f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint)}", SCRATCH_SUFFIX)
+    login_a, login_b = (fit(own, suffix) for suffix in _LOGIN_SUFFIXES)
+    return Names(own, None, own, login_a, login_b)
 
 
 def names_for(

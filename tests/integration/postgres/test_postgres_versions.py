@@ -14,6 +14,7 @@ from tenantry_operator import faults
 from tenantry_operator.engines.base import Chain, Desired, Isolation, Migration, Pace, Presence
 from tenantry_operator.engines.postgres import untransacted
 from tenantry_operator.errors import Retryable, Stalled
+from tenantry_operator.tenants.naming import scratch_names
 from tests.integration.postgres.conftest import Blueprint
 
 ALL = pytest.mark.parametrize("isolation", [Isolation.SCHEMA, Isolation.DATABASE, Isolation.ROW])
@@ -391,6 +392,60 @@ async def test_a_tenant_goes_with_a_login_that_a_crash_left(
     assert len(migrators(shop)) == 1
     await shop.bring(replace(acme, chain=None, presence=Presence.ABSENT))
     assert migrators(shop) == []
+
+
+def scratch(shop: Blueprint) -> Desired:
+    names = scratch_names(f"shop/{shop.name}")
+    return shop.desired(
+        tenant="", tenant_id="scratch", entry="scratch", isolation=Isolation.DATABASE, names=names, login=None
+    )
+
+
+def left(server: Any) -> list[Any]:
+    with server.superuser() as session:
+        return [
+            *session.execute("SELECT datname FROM pg_database WHERE datname LIKE '%%scratch%%'").fetchall(),
+            *session.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE '%%scratch%%'").fetchall(),
+        ]
+
+
+async def test_a_dry_run_goes_there_and_back_and_leaves_nothing(blueprint: Callable[..., Any]) -> None:
+    shop = start(blueprint, Isolation.SCHEMA)
+    old = shop.chain
+    new = extend(
+        shop,
+        "1.1",
+        Migration("1.1", "more", "ALTER TABLE items ADD more text", rollback="ALTER TABLE items DROP more"),
+        Migration("1.1", "index", INDEX, False, "DROP INDEX CONCURRENTLY by_tenant"),
+    )
+    await shop.engine.rehearse(scratch(shop), [old, new, old])
+    assert left(shop.server) == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "rollback", "words"),
+    [
+        ("SELECT 1;\nALTER TABLE nothing ADD x int", None, r"MigrationFailed.*migration more .*line 2.*42P01"),
+        ("ALTER TABLE items ADD more text", "ALTER TABLE items DROP mroe", r"rollback of migration more .*42703"),
+    ],
+)
+async def test_a_dry_run_tells_what_would_fail_and_leaves_nothing(
+    sql: str, rollback: str | None, words: str, blueprint: Callable[..., Any]
+) -> None:
+    shop = start(blueprint, Isolation.SCHEMA)
+    old = shop.chain
+    new = extend(shop, "1.1", Migration("1.1", "more", sql, rollback=rollback))
+    with pytest.raises(Stalled, match=words):
+        await shop.engine.rehearse(scratch(shop), [old, new, old])
+    assert left(shop.server) == []
+
+
+async def test_a_dry_run_clears_away_what_a_crash_left(blueprint: Callable[..., Any]) -> None:
+    shop = start(blueprint, Isolation.SCHEMA)
+    await shop.bring(scratch(shop))
+    assert left(shop.server) != []
+    await shop.engine.rehearse(scratch(shop), [shop.chain])
+    assert left(shop.server) == []
 
 
 def test_the_points_of_a_crash_are_those_of_the_operator() -> None:

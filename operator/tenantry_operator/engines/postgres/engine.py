@@ -9,11 +9,13 @@ from dataclasses import replace
 import psycopg
 
 from tenantry_operator.engines.base import (
+    Chain,
     Credentials,
     DatabaseState,
     Desired,
     Isolation,
     Mark,
+    Presence,
     ServerReport,
     Stale,
     Step,
@@ -169,6 +171,21 @@ class PostgresEngine:
             if isinstance(translated, Stale):
                 self._executor.forget_server()
             raise translated from None
+
+    async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> None:
+        """Makes a scratch database, brings it along chains one after the other, and drops it."""
+        absent = replace(desired, presence=Presence.ABSENT, chain=None)
+        await self._settle(absent)  # what a crash left
+        installed: Chain | None = None
+        try:
+            for chain in chains:
+                await self._settle(replace(desired, chain=chain, installed=installed))
+                installed = chain
+        finally:
+            await self._settle(absent)
+
+    async def _settle(self, desired: Desired) -> None:
+        await self.apply(desired, self.plan(desired, await self.observe_one(desired), None), None)
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
         """Runs usage queries read-only, within the tenant's data only."""
