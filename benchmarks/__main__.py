@@ -10,13 +10,13 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import drift, footprint, peers, provision, restart, rollout, sampling, steady
+from benchmarks import drift, footprint, peers, provision, restart, rollout, sampling, steady, templates
 from benchmarks.environment import RESULTS, Result, as_json, machine, save, say, show
 from benchmarks.population import populated
 from tenantry_local.build import BuildError
 from tenantry_local.errors import LocalError
 
-NAMES = ("provision", "rollout", "restart", "steady", "memory", "drift", "peers")
+NAMES = ("provision", "rollout", "template", "restart", "steady", "memory", "drift", "peers")
 PROVISION, RESTART, PEERS = 1_000, 10_000, 100
 
 
@@ -27,6 +27,7 @@ def _arguments() -> argparse.Namespace:
         "loopback, prints tables, writes JSON below benchmarks/results/, and removes the cluster.",
         epilog="provision: Tenants at once until Ready, against the same SQL by parallel psql. "
         "rollout: a version of one ALTER TABLE, against the same statement by parallel psql. "
+        "template: a new tenant with a database of 200 tables, against replaying the DDL by psql. "
         "restart: writes, statements, seconds and memory of a restart with nothing changed. "
         "steady: what a minute costs while nothing changes. "
         "memory: the operator against kopf alone. "
@@ -103,6 +104,8 @@ async def _run(arguments: argparse.Namespace, output: _Output) -> None:
             say("where the operator spent its processor time:\n" + sampling.summarise(samples))
     if "rollout" in wanted:
         await output.take(rollout.run(arguments.tenants or PROVISION))
+    if "template" in wanted:
+        await output.take(templates.run())
     if wanted & {"restart", "steady", "memory"}:
         count = arguments.tenants or RESTART
         async with populated() as population:

@@ -21,6 +21,7 @@ from tenantry_crds.fields import (
     ResourceName,
     Rule,
     ShortStatus,
+    Timestamp,
     VersionName,
     list_atomic,
     list_map,
@@ -196,6 +197,8 @@ class CurrentRollout(StatusModel):
     """Its uid: one that is made again is another one."""
     version: ShortStatus | None = None
     """The version it brings."""
+    created_at: Timestamp | None = None
+    """When it was made."""
     phase: ShortStatus | None = None
     """Its phase; ``Cancelled`` when it was deleted before its end."""
 

@@ -150,6 +150,7 @@ BLUEPRINT_VERSION = Kind(
         Column("Blueprint", ".spec.blueprint"),
         Column("Version", ".spec.version"),
         Column("From", ".spec.from"),
+        Column("Findings", ".status.findingCount", type="integer"),
         *condition_columns(),
         Column("Digest", ".status.digest", priority=1),
     ),

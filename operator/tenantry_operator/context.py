@@ -8,6 +8,7 @@ from typing import Any
 
 from tenantry_operator import telemetry
 from tenantry_operator.blueprints.book import Book, blueprint_of
+from tenantry_operator.blueprints.linting import Linter
 from tenantry_operator.cache import Key, Store
 from tenantry_operator.conditions import Condition, failed, find, render
 from tenantry_operator.errors import ReconcileError
@@ -76,6 +77,7 @@ class Context:
         self.secrets = Store()
         self.servers = Servers(kube, self.instances, factory)
         self.book = Book(kube, self.versions)
+        self.linter = Linter()
         self.runs = Runs(self.rollouts, self.blueprints, self.tenants, self._is_up)
         self.recorder = Recorder(kube)
 

@@ -196,8 +196,7 @@ class Operator:
     def _requeue_blueprint(self, version: Object) -> None:
         blueprint = blueprint_of(version)
         self.context.book.forget(blueprint)
-        namespace, _, name = blueprint.partition("/")
-        self.other_queue.add(("Blueprint", (namespace, name)))
+        self._requeue_rollouts(blueprint)
         for key in self.context.versions.find("blueprint", blueprint):
             self.other_queue.add(("BlueprintVersion", key))
         self._requeue(self.context.tenants, "blueprint", blueprint)

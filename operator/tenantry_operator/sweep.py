@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, key_of
-from tenantry_operator.engines.base import DatabaseState, ServerState
-from tenantry_operator.errors import ReconcileError, Retryable
+from tenantry_operator.engines.base import Chain, DatabaseState, ServerState
+from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.operator import Operator
 from tenantry_operator.tenants.outcome import Seen
@@ -105,6 +106,19 @@ class Sweep:
         self._swept[key] = time.monotonic()
         await operator.instances.report(server, context.instances.get(key) or obj)
         await self._compare(server, snapshot)
+        await server.engine.keep_templates(await self._chains(snapshot))
+
+    async def _chains(self, snapshot: ServerState) -> dict[str, Chain]:
+        """What new tenants of the server's blueprints get: databases of their own are copied."""
+        found = {}
+        for blueprint in snapshot.blueprints():
+            namespace, _, name = blueprint.partition("/")
+            obj = self._context.blueprints.get((namespace, name))
+            version = ((obj or {}).get("status") or {}).get("currentVersion")
+            if version:
+                with suppress(Waiting, Stalled):  # its own status tells
+                    found[blueprint] = await self._context.book.chain(blueprint, version)
+        return found
 
     def _requeue_all(self, key: Key) -> None:
         for tenant in self._context.tenants.find("instance", "/".join(key)):

@@ -299,6 +299,31 @@ def test_a_version_that_does_not_work_touches_nobody(api: Api) -> None:
     assert "1.2" in cancelled["status"]["message"]
 
 
+def test_what_destroys_data_is_shown_and_refused_until_it_is_acknowledged(api: Api) -> None:
+    make(api, "lint", ["lint-a"], rollout={"lint": "Refuse"})
+    api.apply(version("lint", "1.1", "1.0", MORE))
+    bump(api, "lint", "1.1")
+    ended(api, "lint-1.1", "Completed")
+    api.apply(
+        version("lint", "1.2", "1.1", {"name": "less", "sql": "SELECT 1;\nALTER TABLE items DROP COLUMN more"})
+    )
+
+    def has_findings(found: Object | None) -> bool:
+        return bool(found and (found.get("status") or {}).get("findings"))
+
+    finding = api.wait("blueprintversion", "lint-1.2", SPACE, has_findings)["status"]["findings"][0]
+    assert (finding["rule"], finding["kind"], finding["line"]) == ("ban-drop-column", "Destructive", 2)
+    bump(api, "lint", "1.2")
+    ready = api.trouble("rollout", SPACE, "lint-1.2", "LintRefused")
+    assert "ban-drop-column in migration less, line 2" in ready["message"]
+    assert versions(api, "lint") == {"lint-a": "1.1"}
+    api.kubectl(
+        "annotate", "blueprintversion", "lint-1.2", "-n", SPACE, "tenantry.dev/acknowledge=ban-drop-column"
+    )
+    ended(api, "lint-1.2", "Completed")
+    assert versions(api, "lint") == {"lint-a": "1.2"}
+
+
 def test_by_hand_to_some_and_back_again(api: Api) -> None:
     names = ["hand-a", "hand-b", "hand-c"]
     make(api, "hand", names)

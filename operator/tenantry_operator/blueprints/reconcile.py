@@ -7,7 +7,9 @@ from typing import Any
 from tenantry_crds.blueprint import BlueprintSpec
 from tenantry_crds.common import DatabaseEngine
 from tenantry_operator import conditions
+from tenantry_operator.blueprints import linting
 from tenantry_operator.blueprints.book import blueprint_of
+from tenantry_operator.blueprints.chains import Version
 from tenantry_operator.cache import Key
 from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, Context
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
@@ -91,17 +93,26 @@ class BlueprintReconciler:
         try:
             parsed = await context.book.parse(obj)
             chain = await context.book.chain(blueprint_of(obj), parsed.version)
+            found = await self._lint(obj, parsed, chain.digest)
         except ReconcileError as error:
             waited = conditions.waited(obj, error)
             await context.write_failure(BLUEPRINT_VERSIONS, context.versions, obj, error, waited=waited)
             return _again(error)
         fields = {
+            **found,
             "digest": chain.digest,
             "migrations": [{"name": m.name, "checksum": m.checksum} for m in parsed.migrations],
         }
         ready = conditions.ready("Ready", f"{len(chain.migrations)} migrations from an empty database")
         await context.write_conditions(BLUEPRINT_VERSIONS, context.versions, obj, ready, fields)
         return None
+
+    async def _lint(self, obj: Object, parsed: Version, digest: str) -> Object:
+        status = obj.get("status") or {}
+        if status.get("digest") == digest and status.get("findingCount") is not None:
+            # A restart lints nothing anew.
+            return {}
+        return linting.render(await self._context.linter.findings(parsed))
 
 
 def _again(error: ReconcileError) -> float | None:

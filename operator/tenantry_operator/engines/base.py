@@ -322,6 +322,9 @@ class ServerState(Protocol):
         """What carries the mark of a tenant (``<namespace>/<name>``): how a Tenant that was created again,
         or lost its status, finds its data."""
 
+    def blueprints(self) -> Collection[str]:
+        """``<namespace>/<name>`` of the blueprints of all tenants that have a database of their own."""
+
     def tenants(self) -> Collection[str]:
         """``<namespace>/<name>`` of all tenants whose marks are on the server."""
 
@@ -353,6 +356,12 @@ class Engine(Protocol):
         """Makes a scratch database, brings it along chains one after the other, and drops it.
 
         :raises Stalled: for what fails, as it would for a tenant.
+        """
+
+    async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
+        """Keeps what new tenants with a database of their own are copied from.
+
+        :param chains: by blueprint (``<namespace>/<name>``), what new tenants get.
         """
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:

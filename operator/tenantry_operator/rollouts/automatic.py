@@ -33,7 +33,13 @@ async def follow_version(context: Context, blueprint: Object, spec: BlueprintSpe
     asked = known.get("version") if known is not None else settled
     if asked != version:
         made = await _make(context, blueprint, spec)
-        known = {"name": made["metadata"]["name"], "uid": made["metadata"]["uid"], "version": version}
+        meta = made["metadata"]
+        known = {
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "version": version,
+            "createdAt": meta["creationTimestamp"],
+        }
     if known is not None:
         known = {**known, "phase": _phase(context, key_of(blueprint), known)}
     if _is_through(context, blueprint, spec, known):
@@ -61,17 +67,17 @@ def _phase(context: Context, key: Key, known: Object) -> str:
 
 
 def _is_through(context: Context, blueprint: Object, spec: BlueprintSpec, known: Object | None) -> bool:
-    """Whether all followers were brought to the version, by its own Rollout or by one made by hand."""
-    if known is not None and known["phase"] == Phase.COMPLETED:
-        return True
+    """Whether all followers were brought to the version, by its own Rollout or by a later one made by hand."""
+    if known is None or known["phase"] == Phase.COMPLETED:
+        return known is not None
+    if known["phase"] not in FINAL:
+        return False
     return any(
         phase_of(obj) is Phase.COMPLETED
         and obj["spec"]["version"] == spec.version
         and obj["spec"].get("selector") is None
         and obj["spec"].get("tenants") is None
-        and known is not None
-        and known["phase"] in FINAL
-        and obj["metadata"]["creationTimestamp"] >= blueprint["metadata"]["creationTimestamp"]
+        and obj["metadata"]["creationTimestamp"] > known["createdAt"]
         for obj in context.rollouts.all("blueprint", "/".join(key_of(blueprint)))
     )
 

@@ -25,7 +25,7 @@ from tenantry_operator.faults import reached, subject
 from tenantry_operator.kube import NotFound
 from tenantry_operator.names import FINALIZER
 from tenantry_operator.rollouts import report
-from tenantry_operator.rollouts.checks import check_rollbacks
+from tenantry_operator.rollouts.checks import check_lint, check_rollbacks
 from tenantry_operator.rollouts.members import Aim
 from tenantry_operator.rollouts.phase import BACK, FINAL, Phase, phase_of
 from tenantry_operator.rollouts.rehearsal import rehearse
@@ -130,10 +130,15 @@ class RolloutReconciler:
 
     async def _turn(self, obj: Object) -> Object | None:
         """The Rollout that this one has to wait for; a paused one is replaced."""
+        older = True
         for other in self._others(obj):
             if other["metadata"]["uid"] == obj["metadata"]["uid"]:
-                return None
-            if phase_of(other) is not Phase.PAUSED or self._is_busy(other):
+                older = False
+                continue
+            began = bool((other.get("status") or {}).get("startedAt"))
+            if not began and (not older or conditions.is_true(other, "Stalled")):
+                continue  # it comes later, or a person has to mend it before it begins
+            if not older or phase_of(other) is not Phase.PAUSED or self._is_busy(other):
                 return other
             name = obj["metadata"]["name"]
             await self._end(other, "Superseded", f"it was paused, and Rollout {name} took its place")
@@ -191,6 +196,7 @@ class RolloutReconciler:
                     "them, or take them out of spec.tenants",
                 )
         await check_rollbacks(context.book, blueprint, spec, tenants)
+        await check_lint(context, blueprint, spec, tenants)
         await rehearse(context, blueprint, spec, tenants)
 
     def _start(self, obj: Object, spec: RolloutSpec) -> Run:

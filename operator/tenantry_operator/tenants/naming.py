@@ -22,6 +22,7 @@ READ_ONLY_SUFFIX = "__readonly"
 CONNECT_SUFFIX = "__connect"
 MIGRATOR_SUFFIX = "__migrator"
 SCRATCH_SUFFIX = "__scratch"
+TEMPLATE_SUFFIX = "__template"
 _OWN_SUFFIXES = (
     *_LOGIN_SUFFIXES,
     GROUP_SUFFIX,
@@ -29,6 +30,7 @@ _OWN_SUFFIXES = (
     CONNECT_SUFFIX,
     MIGRATOR_SUFFIX,
     SCRATCH_SUFFIX,
+    TEMPLATE_SUFFIX,
 )
 _RESERVED = frozenset({"postgres", "template0", "template1", "public", "none", "information_schema", "tenantry"})
 
@@ -73,9 +75,22 @@ def scratch_names(blueprint: str) -> Names:
 
     :param blueprint: ``<namespace>/<name>``.
     """
-    own = fit(f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint)}", SCRATCH_SUFFIX)
-    login_a, login_b = (fit(own, suffix) for suffix in _LOGIN_SUFFIXES)
-    return Names(own, None, own, login_a, login_b)
+    return own_names(fit(f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint)}", SCRATCH_SUFFIX))
+
+
+def template_of(blueprint: str, digest: str) -> str:
+    """The name of the template database of a blueprint's version.
+
+    :param blueprint: ``<namespace>/<name>``.
+    :param digest: of its chain.
+    """
+    return fit(f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint, digest)}", TEMPLATE_SUFFIX)
+
+
+def own_names(database: str) -> Names:
+    """The names of a whole database that is no tenant's, and of its roles."""
+    login_a, login_b = (fit(database, suffix) for suffix in _LOGIN_SUFFIXES)
+    return Names(database, None, database, login_a, login_b)
 
 
 def names_for(

@@ -73,7 +73,8 @@ class PostgresEngine:
         self._sizes = Rounds[int](MEASURED_AT_ONCE, MEASURED_AGAIN)
         self._schema_sizes: dict[str, Rounds[int]] = {}
         self._own = OwnDatabases(self._observing, installation)
-        self._executor = Executor(self._connections, self._installation, self.observe_one)
+        self._executor = Executor(self._connections, self._installation, self.observe_one, self._settle)
+        self._catalog: ServerCatalog | None = None
 
     async def observe(self) -> PostgresState:
         """Takes a snapshot of the whole server."""
@@ -94,6 +95,8 @@ class PostgresEngine:
         except (psycopg.Error, Stale) as error:
             raise _observation_error(error, where) from None
         self._executor.learn(catalog, shared)
+        self._executor.templates.learn(catalog)
+        self._catalog = catalog
         report = self._report(catalog, sizes)
         return PostgresState(taken_at, report, self._installation, catalog, shared, sizes, self._own.all())
 
@@ -184,6 +187,14 @@ class PostgresEngine:
         finally:
             await self._settle(absent)
 
+    async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
+        """Keeps the template databases of these chains, and no others."""
+        if self._catalog is not None:
+            try:
+                await self._executor.templates.keep(self._catalog, chains)
+            except psycopg.Error as error:
+                raise _observation_error(error, f"server {self._connections.server}") from None
+
     async def _settle(self, desired: Desired) -> None:
         await self.apply(desired, self.plan(desired, await self.observe_one(desired), None), None)
 
@@ -204,7 +215,8 @@ class PostgresEngine:
         names = []
         for database in catalog.databases.values():
             mark = Mark.decode(database.mark)
-            ours = mark is not None and mark.installation == self._installation.id and not mark.tenant
+            shared = mark is not None and not mark.tenant and not mark.database
+            ours = shared and mark is not None and mark.installation == self._installation.id
             if ours and database.open:
                 names.append(database.name)
         return names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, Desired, Isolation, Mark, Migration, Stale
@@ -11,19 +12,29 @@ from tenantry_operator.engines.postgres import mend, provision, sessions, shared
 from tenantry_operator.engines.postgres.catalog import observe_server
 from tenantry_operator.engines.postgres.connections import Connections
 from tenantry_operator.engines.postgres.installation import Installation
-from tenantry_operator.engines.postgres.path import Stretch, first_stretch, stretches
+from tenantry_operator.engines.postgres.migrations import read_ledger
+from tenantry_operator.engines.postgres.path import Stretch, first_stretch, path, stretches
 from tenantry_operator.engines.postgres.plan import PostgresStep
 from tenantry_operator.engines.postgres.rows import RowSteps
 from tenantry_operator.engines.postgres.runner import Look, Runner
 from tenantry_operator.engines.postgres.scram import StoredCredentials
+from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.statements import (
     Script,
     render_as_admin,
     render_as_steward,
     render_password,
 )
+from tenantry_operator.engines.postgres.templates import (
+    Settle,
+    Templates,
+    own_schemas,
+    render_take_over,
+    template_owner,
+)
 from tenantry_operator.engines.postgres.untransacted import Untransacted
 from tenantry_operator.engines.postgres.vacuum import vacuum
+from tenantry_operator.errors import Stalled
 from tenantry_operator.faults import reached
 from tenantry_operator.tenants.naming import group_of, migrator_of
 
@@ -33,9 +44,12 @@ Handler = Callable[[Desired, PostgresStep, StoredCredentials | None], Awaitable[
 class Executor(Runner):
     """Executes the steps of tenants of one server."""
 
-    def __init__(self, connections: Connections, installation: Installation, look: Look) -> None:
-        """:param look: observes one tenant database, afresh."""
+    def __init__(self, connections: Connections, installation: Installation, look: Look, settle: Settle) -> None:
+        """:param look: observes one tenant database, afresh.
+        :param settle: brings a database to what is desired.
+        """
         super().__init__(connections, installation, look)
+        self.templates = Templates(self, settle)
         self._untransacted = Untransacted(self)
         rows = RowSteps(self, self._untransacted)
         self._handlers: dict[str, Handler] = {
@@ -144,7 +158,13 @@ class Executor(Runner):
             # Normally the steward has that right already; not after a crash that was mended in between.
             await self.send(connection, render_as_steward(self.steward(desired), names.owner))
             reached("steward-may-give-database")
-            await connection.execute(shared.render_create_database(names.database, names.owner))
+            source = self.templates.of(desired)
+            try:
+                await connection.execute(shared.render_create_database(names.database, names.owner, source))
+            except psycopg.Error:
+                # Whatever it was, the next attempt does without.
+                self.templates.forget()
+                raise
 
     async def _open_database(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
@@ -156,10 +176,29 @@ class Executor(Runner):
     async def _build_database(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
     ) -> None:
-        def render(located: int | None) -> Script:
-            return provision.render_build_database(self.installation, desired, prepared=False, located=located)
+        chain, where = desired.chain, self.where(desired)
+        pending: tuple[Migration, ...] = first_stretch(chain)
+        schemas: list[str] = []
+        async with self.connections.use(desired.names.database, keep=False) as connection:
+            template = await template_owner(connection)
+            if template is not None and chain is not None:
+                schemas = await own_schemas(connection, template)
+                ledger = await read_ledger(connection, PUBLIC_SCHEMA)
+        if template is not None and chain is not None:
+            try:
+                pending = first_stretch(chain, len(chain.migrations) - len(path(chain, None, ledger, where)))
+            except Stalled:
+                # The version was exchanged for another branch since it was copied; there is no data yet.
+                await self._drop_database(desired, step, credentials)
+                raise Stale(f"{where} was a copy of another version") from None
 
-        await self.migrate(desired, desired.chain, first_stretch(desired.chain), render, keep=False)
+        def render(located: int | None) -> Script:
+            copied = render_take_over(desired, template, schemas) if template is not None else None
+            return provision.render_build_database(
+                self.installation, desired, pending, copied=copied, located=located
+            )
+
+        await self.migrate(desired, chain, pending, render, keep=False)
 
     async def _create_login(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None

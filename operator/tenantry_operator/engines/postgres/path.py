@@ -116,10 +116,13 @@ def stretches(migrations: Sequence[Migration]) -> Iterator[Stretch]:
         yield Stretch(found, found[0].transactional, number == len(groups) - 1)
 
 
-def first_stretch(chain: Chain | None) -> tuple[Migration, ...]:
-    """What of a chain can be run in the transaction that makes an empty schema."""
+def first_stretch(chain: Chain | None, done: int = 0) -> tuple[Migration, ...]:
+    """What of a chain can be run in the transaction that makes a schema.
+
+    :param done: how many migrations have been run.
+    """
     found: list[Migration] = []
-    for migration in chain.migrations if chain is not None else ():
+    for migration in chain.migrations[done:] if chain is not None else ():
         if not migration.transactional:
             break
         found.append(migration)

@@ -272,21 +272,27 @@ def render_database_rights(desired: Desired, facts: Facts) -> Script:
 
 
 def render_build_database(
-    installation: Installation, desired: Desired, *, prepared: bool, located: int | None = None
+    installation: Installation,
+    desired: Desired,
+    pending: tuple[Migration, ...],
+    *,
+    copied: Script | None = None,
+    located: int | None = None,
 ) -> Script:
-    """Everything inside a tenant's own database, from nothing: one transaction in that database.
+    """Everything inside a tenant's own database: one transaction in that database.
 
-    :param prepared: the schema ``tenantry`` is there already.
+    :param pending: the migrations to run.
+    :param copied: what gives the objects of a copy to the tenant; None: the database is empty.
     """
     names, chain = desired.names, desired.chain
     group = group_of(names.owner)
-    pending = first_stretch(chain)
-    mark = first_mark(desired.mark, desired.chain)
+    mark = first_mark(desired.mark, chain)
     script = Script()
-    if not prepared:
+    if copied is None:
         script.add(render_prepare(installation))
     script.add(render_registration(desired), render_acting(desired))
-    script.add(render_as_steward(installation.steward(names.owner), names.owner), render_close_public())
+    script.add(render_as_steward(installation.steward(names.owner), names.owner))
+    script.add(render_close_public() if copied is None else copied)
     script.format(
         "GRANT USAGE ON SCHEMA public TO {group};\n"
         "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SCHEMAS TO {group}",
@@ -297,6 +303,8 @@ def render_build_database(
     script.add(render_run(PUBLIC_SCHEMA, names.owner, pending, located=located))
     script.add(render_mark("DATABASE", names.database, mark), render_mark("ROLE", names.owner, mark))
     script.add(render_as_admin(names.owner))
+    if copied is not None:
+        script.format("DROP TABLE tenantry.template;\nUPDATE tenantry.ledger SET applied_at = pg_catalog.now()")
     if chain is not None:
         script.add(render_ledger(PUBLIC_SCHEMA, chain, pending))
     return script.add(render_acting_end())

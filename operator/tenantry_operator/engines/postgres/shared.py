@@ -47,14 +47,20 @@ def render_connect_group(database: SharedDatabase) -> Script:
     )
 
 
-def render_create_database(name: str, owner: str) -> bytes:
-    """An empty database that nobody can connect to yet. Not for a transaction.
+def render_create_database(name: str, owner: str, template: str | None = None) -> bytes:
+    """An empty database, or a copy, that nobody can connect to yet. Not for a transaction.
 
     From template0: nobody can be connected to it, so that no creation stands in another's way.
+
+    :param template: what to copy; nobody can be connected to it either.
     """
     return (
-        sql.SQL("CREATE DATABASE {name} OWNER {owner} TEMPLATE template0 ALLOW_CONNECTIONS false")
-        .format(name=sql.Identifier(name), owner=sql.Identifier(owner))
+        sql.SQL("CREATE DATABASE {name} OWNER {owner} TEMPLATE {template} ALLOW_CONNECTIONS false")
+        .format(
+            name=sql.Identifier(name),
+            owner=sql.Identifier(owner),
+            template=sql.Identifier(template or "template0"),
+        )
         .as_bytes(None)
     )
 

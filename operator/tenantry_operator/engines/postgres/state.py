@@ -51,6 +51,15 @@ class PostgresState:
         """What carries the mark of a tenant."""
         return self._belongings.get(tenant, ())
 
+    def blueprints(self) -> Collection[str]:
+        """The blueprints of all tenants that have a database of their own."""
+        marks = (Mark.decode(database.mark) for database in self.catalog.databases.values())
+        return {
+            mark.blueprint
+            for mark in marks
+            if mark is not None and mark.tenant and mark.installation == self._installation.id
+        }
+
     def tenants(self) -> Collection[str]:
         """All tenants whose marks are on the server."""
         return self._belongings.keys()
