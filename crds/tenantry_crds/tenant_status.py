@@ -72,9 +72,11 @@ class TenantDatabaseStatus(StatusModel):
     rollout: TenantRolloutStatus | None = None
     """What the last Rollout did to it."""
     schema_drift: Annotated[tuple[ShortStatus, ...], list_atomic(max_items=32)] | None = None
-    """Objects that are not as its version has them: added, missing or changed by somebody else."""
+    """Objects that are not as its version has them: added, missing or changed by somebody else. Not filled in
+    yet."""
     acknowledged_schema: ShortStatus | None = None
-    """The fingerprint of a schema that differs and was accepted by ``tenantry.dev/acknowledge``."""
+    """The fingerprint of a schema that differs and was accepted by ``tenantry.dev/acknowledge``. Not filled in
+    yet."""
     secret: ShortStatus | None = None
     """The Secret with its credentials, in the tenant's namespace."""
     phase: ShortStatus | None = None

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import NOTES, Api, blueprint, namespace, run, tenant
+from tests.e2e.support import NOTES, Api, blueprint, is_ready, manifest, namespace, run, tenant
 
 pytestmark = pytest.mark.e2e
 
 SPACE = "quiet"
 QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "2s", "TENANTRY_LOG_LEVEL": "DEBUG"}
-KINDS = "tenants,blueprints,blueprintversions,plans,databaseinstances,secrets"
+MORE = {"name": "more", "sql": "ALTER TABLE notes ADD more text"}
+KINDS = "tenants,blueprints,blueprintversions,rollouts,plans,databaseinstances,secrets"
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,10 @@ def api(private_cluster: Any) -> Api:
     api.apply(*(tenant(SPACE, name, "notes", name.partition("-")[0].capitalize()) for name in names))
     for name in names:
         api.ready(SPACE, name)
+    more = {"blueprint": "notes", "version": "1.1", "from": "1.0", "migrations": [MORE]}
+    api.apply(manifest("BlueprintVersion", "notes-1.1", more, namespace=SPACE))
+    api.patch("blueprint", "notes", SPACE, {"spec": {"version": "1.1"}})
+    api.wait("rollout", "notes-1.1", SPACE, lambda found: found is not None and is_ready(found, "Completed"))
     time.sleep(4)  # sizes settle within the first sweeps
     return api
 

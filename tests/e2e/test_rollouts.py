@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -154,6 +155,13 @@ def wait_for_all(api: Api, of: str, count: int, done: Callable[[Object], bool], 
     raise AssertionError(f"after {timeout} s not as wanted: {waiting}")
 
 
+def metric(api: Api, prefix: str) -> float:
+    """The sum of the operator's metrics whose names, with labels, begin so."""
+    with urllib.request.urlopen(api.cluster.metrics_url, timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(prefix))
+
+
 def schema_of(api: Api, name: str) -> str:
     found = api.get("tenant", name, SPACE)
     assert found is not None
@@ -172,8 +180,13 @@ def test_two_of_two_hundred_fail_with_a_budget_of_one(api: Api) -> None:
         run(api.cluster.admin_dsn("budget"), f'CREATE TABLE "{schema_of(api, name)}".extra (id int)')
     once = "CREATE TABLE extra (id int); CREATE SEQUENCE times; SELECT nextval('times')"
     api.apply(version("budget", "1.1", "1.0", {"name": "extra", "sql": once}))
+    written = metric(api, 'tenantry_api_writes_total{resource="rollouts/status"')
+    since = time.monotonic()
     bump(api, "budget", "1.1")
     status = ended(api, "budget-1.1", "Paused")
+    # A write a second, and one for each new phase.
+    written = metric(api, 'tenantry_api_writes_total{resource="rollouts/status"') - written
+    assert 0 < written <= time.monotonic() - since + 4
     assert [failure["tenant"] for failure in status["failures"]] == bad
     assert {failure["reason"] for failure in status["failures"]} == {"MigrationFailed"}
     assert "already exists" in status["failures"][0]["message"]
@@ -339,6 +352,42 @@ def test_by_hand_to_some_and_back_again(api: Api) -> None:
     assert versions(api, "hand") == dict.fromkeys(names, "1.0")
 
 
+@pytest.mark.parametrize(
+    ("name", "spec", "reason", "words"),
+    [
+        ("no-blueprint", {"blueprint": "nowhere", "version": "1.1"}, "BlueprintNotFound", "rollouts/nowhere"),
+        ("no-version", {"blueprint": "nonsense", "version": "9.9"}, "BlueprintVersionNotFound", "9.9"),
+        (
+            "no-tenant",
+            {"blueprint": "nonsense", "version": "1.0", "tenants": ["nonsense-a", "nobody"]},
+            "TenantNotFound",
+            "nobody",
+        ),
+    ],
+)
+def test_what_is_missing_is_named_and_waited_for(
+    api: Api, name: str, spec: dict[str, Any], reason: str, words: str
+) -> None:
+    api.apply(*blueprint(SPACE, "nonsense", ITEMS), tenant(SPACE, "nonsense-a", "nonsense"))
+    api.ready(SPACE, "nonsense-a")
+    api.apply(manifest("Rollout", name, spec, namespace=SPACE))
+    ready = api.trouble("rollout", SPACE, name, reason)
+    assert words in ready["message"]
+    found = api.get("rollout", name, SPACE)
+    assert found is not None
+    assert (found["status"]["phase"], found["status"]["message"]) == ("Pending", ready["message"])
+    api.delete("rollout", name, SPACE)
+    api.gone("rollout", name, SPACE)
+
+
+def test_nobody_to_migrate_is_a_rollout_that_is_through(api: Api) -> None:
+    api.apply(
+        *blueprint(SPACE, "empty", ITEMS), rollout("none", "empty", "1.0", selector={"matchLabels": {"a": "b"}})
+    )
+    status = ended(api, "none", "Completed")
+    assert (status["total"], status["progress"]) == (0, 100)
+
+
 def test_one_at_a_time_and_a_paused_one_is_replaced(api: Api) -> None:
     make(api, "turns", ["turns-a", "turns-b"])
     api.apply(version("turns", "1.1", "1.0", MORE), version("turns", "1.2", "1.1"))
@@ -351,6 +400,19 @@ def test_one_at_a_time_and_a_paused_one_is_replaced(api: Api) -> None:
     assert first["status"]["phase"] == "Cancelled"
     assert "second took its place" in first["status"]["message"]
     assert set(versions(api, "turns").values()) == {"1.2"}
+
+
+def test_the_next_one_waits_for_one_that_runs(api: Api) -> None:
+    make(api, "queue", ["queue-a", "queue-b"])
+    slow = {"name": "slow", "sql": "SELECT pg_sleep(1.5)"}
+    api.apply(version("queue", "1.1", "1.0", slow), version("queue", "1.2", "1.1", MORE))
+    api.apply(rollout("one", "queue", "1.1", maxParallel=1))
+    api.wait("rollout", "one", SPACE, in_phase("Running"))
+    api.apply(rollout("two", "queue", "1.2"))
+    assert "waits for Rollout one" in api.trouble("rollout", SPACE, "two", "WaitingForRollout")["message"]
+    assert ended(api, "one", "Completed")["completed"] == 2
+    ended(api, "two", "Completed")
+    assert set(versions(api, "queue").values()) == {"1.2"}
 
 
 def test_deleting_it_cancels_it(api: Api) -> None:

@@ -13,8 +13,6 @@ from tenantry_operator.rollouts.run import Run
 
 Object = dict[str, Any]
 
-_WORDS = {Phase.SOAKING: "the wave before is watched for a while", Phase.PAUSED: "paused"}
-
 
 def phase(run: Run, now: float) -> Phase:
     """Where a run is.
@@ -51,6 +49,9 @@ def message(run: Run, at: Phase) -> str:
         )
     if at is Phase.PAUSED:
         return f"{numbers}; paused by spec.paused"
+    if at is Phase.SOAKING:
+        until = datetime.fromtimestamp(max(run.soak_until.values(), default=0.0), UTC)
+        return f"{numbers}; the next wave begins at {timestamp(until)}"
     if at is Phase.FAILED:
         return f"{numbers}; give the annotation tenantry.dev/resume a new value to try them again"
     return numbers
