@@ -7,6 +7,7 @@ import re
 from benchmarks.references import tables
 from benchmarks.references.alter import STATEMENT, Altered, Way, best, scripts
 from benchmarks.references.migrate import REQUIREMENTS, ways
+from benchmarks.references.replay import message
 from tenantry_crds.kinds import BY_KIND
 from tenantry_operator.engines.postgres.lexer import split
 
@@ -39,6 +40,12 @@ def test_tables_refer_only_to_tables_before_them() -> None:
 def test_psql_and_tenantry_get_the_same_ddl() -> None:
     version = tables.manifests("wide")[1][1]["spec"]
     assert "".join(step["sql"] for step in version["migrations"]) == tables.script()
+
+
+def test_psql_sends_the_ddl_in_one_message() -> None:
+    text = message(33)
+    assert len(split(text.replace("\\;", ""))) == 1
+    assert [s.text for s in split(text.replace("\\;", ";"))] == [s.text for s in split(tables.script(33))]
 
 
 def test_the_manifests_are_valid() -> None:
