@@ -26,7 +26,8 @@ def _arguments() -> argparse.Namespace:
         description="Measures Tenantry against references in the same run. Starts a cluster of its own on "
         "loopback, prints tables, writes JSON below benchmarks/results/, and removes the cluster.",
         epilog="provision: Tenants at once until Ready, against the same SQL by parallel psql. "
-        "rollout: a version of one ALTER TABLE, against the same statement by parallel psql. "
+        "rollout: a version of one ALTER TABLE, against the same statement by parallel psql; and a rollout with "
+        "nothing to do, against migrate_schemas of django-tenants. "
         "template: a new tenant with a database of 200 tables, against replaying the DDL by psql. "
         "restart: writes, statements, seconds and memory of a restart with nothing changed. "
         "steady: what a minute costs while nothing changes. "

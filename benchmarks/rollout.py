@@ -15,7 +15,9 @@ from typing import Any
 
 from benchmarks.environment import Result, bench_cluster, say
 from benchmarks.measure import Phase, api_requests, difference, memory, operator_metrics, phase, total
+from benchmarks.peers import Server
 from benchmarks.raw import settle
+from benchmarks.references import migrate
 from benchmarks.workload import SPACE, Kube, blueprint, named, tenants, until, version, wide_migrations
 from tenantry_local.cluster import Cluster
 from tenantry_local.postgres import binaries
@@ -26,6 +28,7 @@ Object = dict[str, Any]
 TABLES = 20
 CHOICES = (1, 2, 4)
 TARGET = 0.7
+TARGET_NOTHING = 50
 ROUNDS = 3
 _OWN = "own"
 _STATEMENT = "ALTER TABLE {table} ADD COLUMN {column} text"
@@ -85,7 +88,7 @@ async def _alter(result: Result, kube: Kube, cluster: Cluster, count: int) -> No
 
 
 async def _nothing(result: Result, kube: Kube, cluster: Cluster, count: int) -> None:
-    """A Rollout to the version that everybody has."""
+    """A Rollout to the version that everybody has, and Django's ``migrate_schemas`` in the same situation."""
     spent = []
     for number in range(ROUNDS):
         body = {
@@ -99,8 +102,22 @@ async def _nothing(result: Result, kube: Kube, cluster: Cluster, count: int) -> 
         await _completed(kube, f"nothing-{number}")
         spent.append(time.monotonic() - started)
     seconds = statistics.median(spent)
-    result.add("a rollout with nothing to do", f"{seconds:.2f} s for {count:,} tenants")
-    result.data["nothing"] = {"tenants": count, "seconds": [round(value, 3) for value in spent]}
+    cluster.stop("operator")
+    found = migrate.measure(Server.of(cluster), count, runs=2)
+    best = min(found, key=lambda each: each.median)
+    result.add(
+        "a rollout with nothing to do",
+        f"{seconds:.2f} s",
+        f"{best.median:.1f} s, migrate_schemas, {best.way}",
+        f"{best.median / seconds:.0f} times faster",
+        f"{TARGET_NOTHING}",
+    )
+    result.data["nothing"] = {
+        "tenants": count,
+        "seconds": [round(value, 3) for value in spent],
+        "django_tenants": {each.way.executor: each.data() for each in found},
+        "ratio": round(best.median / seconds, 1),
+    }
 
 
 async def _swept(cluster: Cluster) -> None:

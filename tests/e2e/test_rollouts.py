@@ -102,6 +102,7 @@ def test_a_new_version_in_git_reaches_all_that_follow_it(api: Api) -> None:
     assert api.query(SPACE, "auto-0", "auto", "SELECT id, more FROM items") == [(1, "new")]
     own = api.wait("blueprint", "auto", SPACE, lambda b: b is not None and b["status"]["currentVersion"] == "1.1")
     assert own["status"]["rollout"]["phase"] == "Completed"
+    assert is_ready(own)
     # Who loses the pin catches up, without another rollout.
     api.patch("tenant", "auto-pinned", SPACE, {"spec": {"databases": [{"blueprint": "auto"}]}})
     api.ready(SPACE, "auto-pinned")
@@ -196,6 +197,7 @@ def test_two_of_two_hundred_fail_with_a_budget_of_one(api: Api) -> None:
     ]
     assert status["completed"] + status["failed"] < 200
     assert status["failed"] == 2
+    api.trouble("blueprint", SPACE, "budget", "FailureBudgetExceeded")
     assert sum(found == "1.1" for found in versions(api, "budget").values()) == status["completed"]
     found = api.get("rollout", "budget-1.1", SPACE)
     assert found is not None

@@ -241,6 +241,7 @@ async def test_a_constraint_is_not_validated_in_the_migration_that_adds_it() -> 
     )
     assert await rules(*transacted(add + check)) == [("m0", "constraint-missing-not-valid")]
     assert await rules(*transacted(add), untransacted(check, "m1")) == []
+    assert await rules(untransacted(add + check)) == [("m0", "not-repeatable")]
 
 
 async def test_findings_name_the_migration_and_the_line() -> None:
@@ -255,10 +256,14 @@ async def test_findings_name_the_migration_and_the_line() -> None:
 
 async def test_what_destroys_comes_first_then_by_migration_and_line() -> None:
     found = await lint(
-        transacted("CREATE TABLE a (id int);\nUPDATE orders SET a = 1;\nDROP TABLE x", "COMMIT;\nDROP TABLE y")
+        transacted(
+            "CREATE TABLE a (id int);\nUPDATE orders SET a = 1;\nDROP TABLE x;\nDELETE FROM x",
+            "COMMIT;\nDROP TABLE y",
+        )
     )
     assert [(f.kind, f.migration, f.line) for f in found] == [
         (D, "m0", 3),
+        (D, "m0", 4),
         (D, "m1", 2),
         (B, "m0", 2),
         (I, "m1", 1),
@@ -283,7 +288,7 @@ async def test_squawks_own_comments_are_heeded_in_their_migration_only() -> None
 
 
 async def test_no_configuration_of_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".squawk.toml").write_text('excluded_rules = ["ban-drop-table"]\n')
+    (tmp_path / ".squawk.toml").write_text("excluded_rules = [\n")
     monkeypatch.chdir(tmp_path)
     assert await rules(*transacted("DROP TABLE a")) == [("m0", "ban-drop-table")]
 
@@ -296,6 +301,10 @@ async def test_a_syntax_error_hides_nothing() -> None:
         ("syntax-error", 1),
         ("syntax-error", 3),
     ]
+
+
+async def test_a_statement_has_one_syntax_error() -> None:
+    assert await rules(*transacted("SELECT 1 2 3 a b c FROM WHERE")) == [("m0", "syntax-error")]
 
 
 async def test_a_text_without_an_end_does_not_spill_into_the_next() -> None:

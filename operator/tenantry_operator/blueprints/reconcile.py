@@ -10,11 +10,12 @@ from tenantry_operator import conditions
 from tenantry_operator.blueprints import linting
 from tenantry_operator.blueprints.book import blueprint_of
 from tenantry_operator.blueprints.chains import Version
-from tenantry_operator.cache import Key
+from tenantry_operator.cache import Key, key_of
 from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, Context
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached, subject
-from tenantry_operator.rollouts.automatic import follow_version
+from tenantry_operator.rollouts.automatic import describe_rollout, follow_version
+from tenantry_operator.rollouts.members import followers
 
 Object = dict[str, Any]
 
@@ -62,11 +63,21 @@ class BlueprintReconciler:
             "upToDate": current,
             "versions": versions,
         }
-        ready = conditions.ready("Ready", f"version {spec.version} has {len(chain.migrations)} migrations")
-        written = await context.write_conditions(BLUEPRINTS, context.blueprints, obj, ready, fields)
+        found = describe_rollout(context, key[0], follows["rollout"]) or conditions.ready(
+            "Ready", f"version {spec.version} has {len(chain.migrations)} migrations"
+        )
+        written = await context.write_conditions(BLUEPRINTS, context.blueprints, obj, found, fields)
         if written is not obj:
             reached("blueprint-written")
+        if (obj.get("status") or {}).get("currentVersion") != follows["currentVersion"]:
+            self._wake_others(key, follows["currentVersion"])
         return None
+
+    def _wake_others(self, key: Key, settled: str | None) -> None:
+        """Those who have another version than all others by now: they had no data, or were away."""
+        for tenant in self._context.tenants.all("blueprint", "/".join(key)):
+            if any(record.get("version") != settled for _, record in followers(tenant, key[1])):
+                self._context.runs.wake(key_of(tenant))
 
     def _tenants(self, key: Key, version: str) -> tuple[int, int]:
         users = current = 0

@@ -7,8 +7,9 @@ from typing import Any
 from tenantry_crds.blueprint import BlueprintSpec
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, key_of
+from tenantry_operator.conditions import Condition, failed, find, reconciling
 from tenantry_operator.context import ROLLOUTS, Context
-from tenantry_operator.errors import Waiting
+from tenantry_operator.errors import Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.kube import Conflict
 from tenantry_operator.names import BLUEPRINT_LABEL, GROUP
@@ -45,6 +46,28 @@ async def follow_version(context: Context, blueprint: Object, spec: BlueprintSpe
     if _is_through(context, blueprint, spec, known):
         settled = version
     return {"currentVersion": settled, "rollout": known}
+
+
+def describe_rollout(context: Context, namespace: str, known: Object | None) -> list[Condition] | None:
+    """The conditions of a Blueprint whose followers do not have its version; None: they do.
+
+    GitOps tools see the Blueprint, which is in Git, and not the Rollout.
+    """
+    if known is None or known["phase"] == Phase.COMPLETED:
+        return None
+    name, version, phase = known["name"], known["version"], known["phase"]
+    if phase == Phase.CANCELLED:
+        text = (
+            f"Rollout {name} was cancelled: tenants keep the versions they have. Change spec.version, or apply a "
+            f"Rollout to {version} for all of them"
+        )
+        return failed(Stalled("RolloutCancelled", text))
+    obj = context.rollouts.get((namespace, name)) or {}
+    stalled = find(obj, "Stalled") or {}
+    if stalled.get("status") == "True":
+        text = f"Rollout {name} to version {version} is {phase}: see its status"
+        return failed(Stalled(stalled.get("reason") or phase, text))
+    return reconciling("RollingOut", f"Rollout {name} brings version {version} to the tenants: it is {phase}")
 
 
 def _versions(context: Context, blueprint: Object) -> set[str]:
