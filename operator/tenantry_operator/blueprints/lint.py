@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tenantry_operator.engines.base import Migration
-from tenantry_operator.engines.postgres.lexer import _lexemes, line_of, split
+from tenantry_operator.engines.postgres.lexer import lexemes, line_of, split
 from tenantry_operator.errors import Retryable
 
 
@@ -246,7 +246,7 @@ def _words(text: str) -> tuple[str, ...]:
     """The words of a statement, then those of each pair of parentheses in it; see the patterns."""
     inner: list[str] = []
     levels: list[list[str]] = [[]]
-    for kind, lexeme, _ in _lexemes(text):
+    for kind, lexeme, _ in lexemes(text):
         if lexeme == "(":
             levels.append([])
         elif lexeme == ")" and len(levels) > 1:

@@ -1,7 +1,9 @@
-"""Where the statements of an SQL text begin and end. Only for pointing at the one that failed.
+"""Where the statements of an SQL text begin and end.
 
-What is executed is always the whole text, so that a mistake in here costs a line number and no more. The
-rules are psql's: PostgreSQL documentation, "Lexical Structure", and BEGIN ATOMIC bodies of CREATE FUNCTION.
+For pointing at the one that failed, for linting, and for running one after the other what cannot be in a
+transaction. What is in a transaction is always executed as the whole text: a mistake in here costs a line
+number there, and a syntax error where statements are run one by one. The rules are psql's: PostgreSQL
+documentation, "Lexical Structure", and BEGIN ATOMIC bodies of CREATE FUNCTION.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def split(text: str) -> tuple[Statement, ...]:
     start: int | None = None
     end = 0
     parentheses = depth = 0
-    for kind, lexeme, at in _lexemes(text):
+    for kind, lexeme, at in lexemes(text):
         if kind == "other" and lexeme == ";" and not parentheses and not depth:
             if start is not None:
                 statements.append(Statement(start, text[start:end]))
@@ -55,7 +57,7 @@ def split(text: str) -> tuple[Statement, ...]:
         if kind == "other":
             parentheses = max(0, parentheses + (lexeme == "(") - (lexeme == ")"))
         elif kind == "word":
-            depth = _depth(depth, lexeme.lower(), parentheses, text[start:end])
+            depth = _depth(depth, lexeme.lower(), parentheses, text, start)
     if start is not None:
         statements.append(Statement(start, text[start:end]))
     return tuple(statements)
@@ -64,9 +66,9 @@ def split(text: str) -> tuple[Statement, ...]:
 _ROUTINE = re.compile(r"create\s+(or\s+replace\s+)?(function|procedure)\b", re.IGNORECASE)
 
 
-def _depth(depth: int, word: str, parentheses: int, so_far: str) -> int:
+def _depth(depth: int, word: str, parentheses: int, text: str, start: int) -> int:
     """How deep in the body of a routine: a semicolon in there ends no statement."""
-    if parentheses or not _ROUTINE.match(so_far):
+    if parentheses or not _ROUTINE.match(text, start):
         return depth
     if word == "begin" or (word == "case" and depth):
         return depth + 1
@@ -75,7 +77,8 @@ def _depth(depth: int, word: str, parentheses: int, so_far: str) -> int:
     return depth
 
 
-def _lexemes(text: str) -> list[tuple[str, str, int]]:
+def lexemes(text: str) -> list[tuple[str, str, int]]:
+    """The words, strings and signs of a text: kind, text and place of each. Comments are left out."""
     found: list[tuple[str, str, int]] = []
     at = 0
     while at < len(text):
