@@ -34,6 +34,7 @@ def _arguments() -> argparse.Namespace:
         "memory: the operator against kopf alone. "
         "drift: damage done by hand until it is mended. "
         "peers: other operators on the same servers. "
+        "python -m benchmarks.references: the references of rollout and template alone. "
         "Figures that were measured while the machine does other work are worth nothing.",
     )
     parser.add_argument("what", nargs="*", metavar="what", help=f"{', '.join(NAMES)}, all (the default)")

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
-import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import Result, bench_cluster, say
@@ -18,9 +14,9 @@ from benchmarks.measure import Phase, api_requests, difference, memory, operator
 from benchmarks.peers import Server
 from benchmarks.raw import settle
 from benchmarks.references import migrate
+from benchmarks.references.psql import run_psql
 from benchmarks.workload import SPACE, Kube, blueprint, named, tenants, until, version, wide_migrations
 from tenantry_local.cluster import Cluster
-from tenantry_local.postgres import binaries
 from tenantry_operator.context import BLUEPRINTS, ROLLOUTS
 
 Object = dict[str, Any]
@@ -163,29 +159,13 @@ def _choose(cluster: Cluster, schemas: Sequence[str]) -> int:
 
 def _psql(cluster: Cluster, schemas: Sequence[str], column: str, processes: int) -> Phase:
     """The statement in every schema, each a transaction, by so many psql, as the superuser."""
-    program, dsn = str(binaries() / "psql"), cluster.admin_dsn(_OWN)
-    with tempfile.TemporaryDirectory(prefix="tenantry-bench-") as folder:
-        files = []
-        for number in range(processes):
-            file = Path(folder) / f"{number}.sql"
-            lines = [
-                _STATEMENT.format(table=f'"{schema}".item5', column=column) + ";\n"
-                for schema in schemas[number::processes]
-            ]
-            file.write_text("".join(lines), encoding="utf-8")
-            files.append(file)
-        settle(cluster)
-        with phase(cluster) as measured:
-            running = [
-                subprocess.Popen(
-                    [program, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn, "-f", str(file)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    env={"PATH": os.environ.get("PATH", "")},
-                )
-                for file in files
-            ]
-            failed = [process.args for process in running if process.wait()]
-    if failed:
-        raise RuntimeError(f"psql failed: {failed[0]}")
+    scripts = [
+        "".join(
+            _STATEMENT.format(table=f'"{name}".item5', column=column) + ";\n" for name in schemas[n::processes]
+        )
+        for n in range(processes)
+    ]
+    settle(cluster)
+    with phase(cluster) as measured:
+        run_psql(Server.of(cluster), _OWN, scripts)
     return measured
