@@ -435,6 +435,25 @@ def test_deleting_it_cancels_it(api: Api) -> None:
         api.ready(SPACE, name)
 
 
+def test_one_that_was_cancelled_is_not_begun_again_and_can_be_made_by_hand(api: Api) -> None:
+    make(api, "again", ["again-a", "again-b"], rollout={"maxParallel": 1})
+    api.apply(version("again", "1.1", "1.0", {"name": "slow", "sql": "SELECT pg_sleep(2)"}, MORE))
+    bump(api, "again", "1.1")
+    api.wait("rollout", "again-1.1", SPACE, in_phase("Running"))
+    api.delete("rollout", "again-1.1", SPACE)
+    api.gone("rollout", "again-1.1", SPACE)
+    api.trouble("blueprint", SPACE, "again", "RolloutCancelled")
+    assert sorted(versions(api, "again").values()) == ["1.0", "1.1"]
+    # Later ones get the version from before, until somebody decides.
+    api.apply(tenant(SPACE, "again-c", "again"))
+    api.ready(SPACE, "again-c")
+    assert versions(api, "again")["again-c"] == "1.0"
+    api.apply(rollout("by-hand", "again", "1.1"))
+    ended(api, "by-hand", "Completed")
+    api.wait("blueprint", "again", SPACE, lambda b: b is not None and is_ready(b))
+    assert set(versions(api, "again").values()) == {"1.1"}
+
+
 @pytest.mark.parametrize("isolation", ["Row", "Database"])
 def test_under_the_other_isolations(api: Api, isolation: str) -> None:
     of = f"iso-{isolation.lower()}"

@@ -63,7 +63,7 @@ class BlueprintReconciler:
             "upToDate": current,
             "versions": versions,
         }
-        found = describe_rollout(context, key[0], follows["rollout"]) or conditions.ready(
+        found = describe_rollout(context, key[0], follows) or conditions.ready(
             "Ready", f"version {spec.version} has {len(chain.migrations)} migrations"
         )
         written = await context.write_conditions(BLUEPRINTS, context.blueprints, obj, found, fields)

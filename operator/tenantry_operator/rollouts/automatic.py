@@ -48,15 +48,20 @@ async def follow_version(context: Context, blueprint: Object, spec: BlueprintSpe
     return {"currentVersion": settled, "rollout": known}
 
 
-def describe_rollout(context: Context, namespace: str, known: Object | None) -> list[Condition] | None:
+def describe_rollout(context: Context, namespace: str, follows: Object) -> list[Condition] | None:
     """The conditions of a Blueprint whose followers do not have its version; None: they do.
 
     GitOps tools see the Blueprint, which is in Git, and not the Rollout.
+
+    :param follows: what :func:`follow_version` returned.
     """
+    known = follows["rollout"]
     if known is None or known["phase"] == Phase.COMPLETED:
         return None
     name, version, phase = known["name"], known["version"], known["phase"]
     if phase == Phase.CANCELLED:
+        if follows["currentVersion"] == version:
+            return None  # one that was made by hand did it
         text = (
             f"Rollout {name} was cancelled: tenants keep the versions they have. Change spec.version, or apply a "
             f"Rollout to {version} for all of them"

@@ -104,10 +104,7 @@ class RolloutReconciler:
 
     def _others(self, obj: Object) -> list[Object]:
         """The Rollouts of the same blueprint that have not ended, this one included, oldest first."""
-        store = self._context.rollouts
-        found = [
-            other for other in map(store.get, store.find("blueprint", blueprint_of(obj))) if other is not None
-        ]
+        found = self._context.rollouts.all("blueprint", blueprint_of(obj))
         return sorted((other for other in found if not has_ended(other)), key=_age)
 
     async def _is_superseded(self, obj: Object, spec: RolloutSpec) -> bool:
