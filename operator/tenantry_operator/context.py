@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,6 +55,19 @@ def _tenant_failure(obj: Object) -> Iterable[str]:
     return (str(ready.get("reason")),) if ready is not None and ready.get("status") != "True" else ()
 
 
+def told(obj: Object) -> tuple[Any, ...]:
+    """What people said of an object: all that a reconcile acts on, apart from its status."""
+    meta = obj["metadata"]
+    return (
+        meta["uid"],
+        meta.get("generation"),
+        meta.get("deletionTimestamp"),
+        meta.get("annotations"),
+        meta.get("labels"),
+        meta.get("finalizers"),
+    )
+
+
 class Context:
     """The shared state. One per operator."""
 
@@ -80,6 +93,9 @@ class Context:
         self.linter = Linter()
         self.runs = Runs(self.rollouts, self.blueprints, self.tenants, self._is_up)
         self.recorder = Recorder(kube)
+
+        self.overtaken: Callable[[Resource, Object, Object], None] = lambda resource, before, after: None
+        """Called with an object as it was and as it is, when the answer to a write tells of a change first."""
 
     def _is_up(self, server: Key) -> bool:
         known = self.servers.peek(server)
@@ -110,6 +126,10 @@ class Context:
             sub="status",
         )
         store.put_answer(written)
+        if told(written) != told(obj):
+            # Somebody changed it meanwhile. The watch will show a version that is older than this answer, which
+            # is no news to the cache: without this the change would be seen by nobody.
+            self.overtaken(resource, obj, written)
         return written
 
     async def write_failure(

@@ -22,6 +22,7 @@ from tenantry_operator.context import (
     ROLLOUTS,
     TENANTS,
     Context,
+    told,
 )
 from tenantry_operator.errors import ReconcileError, Retryable
 from tenantry_operator.instances.reconcile import InstanceReconciler
@@ -96,8 +97,14 @@ class Operator:
         self.tenant_queue: WorkQueue[Key] = WorkQueue(self._measured("Tenant", self.tenants.reconcile))
         self.other_queue: WorkQueue[tuple[str, Key]] = WorkQueue(self._other)
         context.runs.wake = self.tenant_queue.add
+        context.overtaken = self._overtaken
         context.runs.turned = self._requeue_rollouts
         context.runs.moved = lambda key: self.other_queue.add(("Rollout", key))
+
+    def _overtaken(self, resource: Resource, before: Object, after: Object) -> None:
+        for kind in self.kinds:
+            if kind.resource == resource:
+                kind.changed(before, after)
 
     def namespaces(self, resource: Resource) -> list[str | None]:
         """Where objects of a kind are looked for; None: everywhere."""
@@ -170,7 +177,7 @@ class Operator:
             self.tenant_queue.add(key)
             self._requeue_twins(obj)
             return
-        if before is None or _told(before) != _told(after):
+        if before is None or told(before) != told(after):
             self.tenant_queue.add(key)
 
     def _requeue_twins(self, gone: Object) -> None:
@@ -206,7 +213,7 @@ class Operator:
         obj = after or before
         if obj is None:
             return
-        same = before is not None and after is not None and _told(before) == _told(after)
+        same = before is not None and after is not None and told(before) == told(after)
         if same and phase_of(before or {}) == phase_of(after or {}):
             return
         self.other_queue.add(("Rollout", key_of(obj)))
@@ -254,20 +261,7 @@ class Operator:
         obj = after or before
         if obj is None:
             return
-        if after is not None and before is not None and _told(before) == _told(after):
+        if after is not None and before is not None and told(before) == told(after):
             return
         self.other_queue.add((kind, key_of(obj)))
         spread(obj)
-
-
-def _told(obj: Object) -> tuple[Any, ...]:
-    """What people said of an object: all that a reconcile acts on, apart from its status."""
-    meta = obj["metadata"]
-    return (
-        meta["uid"],
-        meta.get("generation"),
-        meta.get("deletionTimestamp"),
-        meta.get("annotations"),
-        meta.get("labels"),
-        meta.get("finalizers"),
-    )
