@@ -91,7 +91,8 @@ class Run:
         self.failures: dict[Key, Member] = {}
         self.started = False
         """Somebody was begun."""
-        for tenant in tenants:
+        # In an order that people can foresee.
+        for tenant in sorted(tenants, key=key_of):
             self.update(key_of(tenant), tenant)
 
     # What is known of the tenants
