@@ -16,7 +16,7 @@ import yaml
 from psycopg import sql
 
 from tenantry_operator.engines.base import Isolation
-from tenantry_operator.engines.postgres import fingerprint
+from tenantry_operator.engines.postgres import definitions, fingerprint
 from tenantry_operator.engines.postgres.connections import Connection, Connections, ConnectionSettings
 from tenantry_operator.engines.postgres.fingerprint import (
     differences,
@@ -820,6 +820,22 @@ async def test_what_changes_while_it_is_read_fails_nothing(scene: Scene) -> None
         thread.join()
     assert rounds > 10
     assert await read_fingerprints(scene.connection, names) == before
+
+
+async def test_one_that_was_another_for_a_moment_makes_no_other_look_different(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"a{number}" for number in range(6)]
+    for name in names:
+        scene.make(name, "CREATE TABLE t (id int)")
+    before = await read_fingerprints(scene.connection, names)
+
+    async def read(connection: Connection, schema: str) -> dict[str, str] | None:
+        return {"table x": "1"} if schema == "a3" else await definitions.read_definitions(connection, schema)
+
+    monkeypatch.setattr(fingerprint, "read_definitions", read)
+    for _ in range(20):
+        assert await read_fingerprints(scene.connection, names) == before
 
 
 def test_what_belongs_to_a_table_that_is_gone_or_new_is_left_out() -> None:
