@@ -90,7 +90,7 @@ class BlueprintRolloutPolicy(RolloutPolicy):
     drift: DriftPolicy = DriftPolicy.REPORT
     """``Report``: a tenant whose schema differs from its version says so in its condition ``Drifted``.
     ``Freeze``: it also gets no other version until its annotation ``tenantry.dev/acknowledge`` gets a new
-    value. Not acted on yet."""
+    value."""
 
 
 class EnvVar(SpecModel):

@@ -120,6 +120,19 @@ class DryRunStatus(StatusModel):
     """When."""
 
 
+class StructureStatus(StatusModel):
+    """What the version's schema looks like on servers of one major version."""
+
+    server: ShortStatus
+    """Engine and major version."""
+    digest: ShortStatus | None = None
+    """The digest of the migrations that made it."""
+    fingerprint: ShortStatus | None = None
+    """A hash of all definitions: a tenant's schema with another one is not as the version has it."""
+    message: Annotated[str, StatusText(512)] | None = None
+    """Why it could not be found out. Drift of the schemas of its tenants is not seen then."""
+
+
 class BlueprintVersionStatus(ObjectStatus):
     """Whether the version can be used."""
 
@@ -137,6 +150,10 @@ class BlueprintVersionStatus(ObjectStatus):
     """How much it found altogether."""
     dry_run: DryRunStatus | None = None
     """What came of applying it to a scratch copy of the blueprint."""
+    structures: Annotated[tuple[StructureStatus, ...], list_map("server", max_items=8)] = Field(
+        default_factory=tuple
+    )
+    """What it looks like, by which drift of its tenants' schemas is seen."""
 
 
 BLUEPRINT_VERSION = Kind(

@@ -9,6 +9,9 @@ from pydantic import Field
 from tenantry_crds.common import ObjectStatus, StatusModel
 from tenantry_crds.fields import ShortStatus, StatusText, Timestamp, list_atomic, list_map
 
+MAX_OBJECTS = 32
+"""Objects that a status lists; the others are counted."""
+
 
 class Binding(StatusModel):
     """Where the credentials are, as the Service Binding specification has it."""
@@ -29,13 +32,30 @@ class TenantRolloutStatus(StatusModel):
     previous: ShortStatus | None = None
     """The version that the data was at before."""
     result: ShortStatus | None = None
-    """``Migrated``, ``RolledBack`` or ``Failed``."""
+    """``Migrated``, ``RolledBack``, ``Failed``, ``RollBackFailed`` or ``Frozen``."""
     round: ShortStatus | None = None
     """In which round of the Rollout it failed."""
     reason: ShortStatus | None = None
     """Why it failed, in one word."""
     message: Annotated[str, StatusText(2048)] | None = None
     """Why it failed, and what to do."""
+
+
+class SchemaDrift(StatusModel):
+    """How a schema differs from what its version has: somebody else changed it."""
+
+    objects: Annotated[tuple[Annotated[str, StatusText(512)], ...], list_atomic(max_items=MAX_OBJECTS)] = Field(
+        default_factory=tuple
+    )
+    """Objects that were added, changed, or are missing."""
+    count: Annotated[int, Field(ge=0)] | None = None
+    """How many there are altogether."""
+    since: Timestamp | None = None
+    """When it was first seen."""
+    digest: ShortStatus | None = None
+    """A hash of the differences; it moves when anything else is changed."""
+    fingerprint: ShortStatus | None = None
+    """A hash of the whole schema as it was seen last."""
 
 
 class TenantDatabaseStatus(StatusModel):
@@ -71,12 +91,10 @@ class TenantDatabaseStatus(StatusModel):
     """Digest of the migrations that were applied."""
     rollout: TenantRolloutStatus | None = None
     """What the last Rollout did to it."""
-    schema_drift: Annotated[tuple[ShortStatus, ...], list_atomic(max_items=32)] | None = None
-    """Objects that are not as its version has them: added, missing or changed by somebody else. Not filled in
-    yet."""
+    schema_drift: SchemaDrift | None = None
+    """How its schema differs from its version; null: it does not."""
     acknowledged_schema: ShortStatus | None = None
-    """The fingerprint of a schema that differs and was accepted by ``tenantry.dev/acknowledge``. Not filled in
-    yet."""
+    """The ``digest`` of differences that were accepted by the annotation ``tenantry.dev/acknowledge``."""
     secret: ShortStatus | None = None
     """The Secret with its credentials, in the tenant's namespace."""
     phase: ShortStatus | None = None
@@ -142,7 +160,7 @@ class TenantStatus(ObjectStatus):
     handled: Annotated[dict[str, Annotated[str, StatusText(253)]], Field(max_length=16)] = Field(
         default_factory=dict
     )
-    """The values of one-time annotations (``rotate``, ``recreate``, ``resume``) that were acted on."""
+    """The values of one-time annotations (``rotate``, ``recreate``, ``acknowledge``) that were acted on."""
     waiting_since: Timestamp | None = None
     """Since when something it refers to has been missing."""
     deleted_at: Timestamp | None = None

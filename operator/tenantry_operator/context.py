@@ -8,6 +8,7 @@ from typing import Any
 
 from tenantry_operator import telemetry
 from tenantry_operator.blueprints.book import Book, blueprint_of
+from tenantry_operator.blueprints.expectations import Expectations
 from tenantry_operator.blueprints.linting import Linter
 from tenantry_operator.cache import Key, Store
 from tenantry_operator.conditions import Condition, failed, find, render
@@ -90,12 +91,16 @@ class Context:
         self.secrets = Store()
         self.servers = Servers(kube, self.instances, factory)
         self.book = Book(kube, self.versions)
+        self.expectations = Expectations(installation, self.book, self.versions, self._write_version)
         self.linter = Linter()
         self.runs = Runs(self.rollouts, self.blueprints, self.tenants, self._is_up)
         self.recorder = Recorder(kube)
 
         self.overtaken: Callable[[Resource, Object, Object], None] = lambda resource, before, after: None
         """Called with an object as it was and as it is, when the answer to a write tells of a change first."""
+
+    async def _write_version(self, obj: Object, status: Object) -> Object:
+        return await self.write_status(BLUEPRINT_VERSIONS, self.versions, obj, status)
 
     def _is_up(self, server: Key) -> bool:
         known = self.servers.peek(server)

@@ -14,7 +14,5 @@ DATABASE_LABEL: Final = f"{GROUP}/database"
 BLUEPRINT_LABEL: Final = f"{GROUP}/blueprint"
 """On a Rollout that a new version made."""
 
-ROTATE_ANNOTATION: Final = f"{GROUP}/rotate"
 PLACEMENT_ANNOTATION: Final = f"{GROUP}/placement"
 """On a Tenant, written with the finalizer before anything is made: which instance each database is on."""
-RECREATE_ANNOTATION: Final = f"{GROUP}/recreate"

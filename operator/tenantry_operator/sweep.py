@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -20,14 +21,22 @@ from tenantry_operator.engines.base import Chain, DatabaseState, ServerState
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.operator import Operator
+from tenantry_operator.rollouts.phase import Phase, phase_of
 from tenantry_operator.tenants.outcome import Seen
 from tenantry_operator.tenants.quotas import STORAGE, Usage
+from tenantry_operator.tenants.schemadrift import is_news, version_of
 from tenantry_operator.tenants.status import settled_size
+from tenantry_operator.tenants.view import records_of
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
+Unknown = tuple[str, str, str]
+"""Blueprint, version and digest."""
+
 _BATCH = 200
+_LEARNING = 5.0
+"""Seconds of a sweep that may go into finding out how versions look inside."""
 _DOWN_AFTER = 2
 _VACUUM_AGAIN = 60.0
 
@@ -105,7 +114,7 @@ class Sweep:
             self._requeue_all(key)
         self._swept[key] = time.monotonic()
         await operator.instances.report(server, context.instances.get(key) or obj)
-        await self._compare(server, snapshot)
+        await self._learn(server, await self._compare(server, snapshot))
         await server.engine.keep_templates(await self._chains(snapshot))
 
     async def _chains(self, snapshot: ServerState) -> dict[str, Chain]:
@@ -124,18 +133,42 @@ class Sweep:
         for tenant in self._context.tenants.find("instance", "/".join(key)):
             self._operator.tenant_queue.add(tenant)
 
-    async def _compare(self, server: Server, snapshot: ServerState) -> None:
+    async def _compare(self, server: Server, snapshot: ServerState) -> set[Unknown]:
+        """Has tenants reconciled that differ from what was seen last.
+
+        :returns: what nobody knows yet: how the databases of some versions look inside.
+        """
         reconciler = self._operator.tenants
+        unknown: set[Unknown] = set()
         for number, tenant in enumerate(self._context.tenants.find("instance", server.name)):
             if number % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)
             if tenant in reconciler.unverified:
                 self._operator.tenant_queue.add(tenant)
                 continue
+            records = records_of(self._context.tenants.get(tenant) or {})
             for seen in reconciler.seen.get(tenant, ()):
-                if seen.home == server.key and differs(seen, snapshot.database(seen.desired)):
+                if seen.home != server.key:
+                    continue
+                state, record = snapshot.database(seen.desired), records.get(seen.desired.entry, {})
+                if differs(seen, state) or is_news(self._context, server, record, seen.desired, state):
                     self._operator.tenant_queue.add(tenant)
                     break
+                at = version_of(seen.desired, state)
+                if (
+                    at is not None
+                    and self._context.expectations.known(server, seen.desired.blueprint, at[1]) is None
+                ):
+                    unknown.add((seen.desired.blueprint, *at))
+        return unknown
+
+    async def _learn(self, server: Server, unknown: Iterable[Unknown]) -> None:
+        """Finds out how the databases of some versions look inside; what takes too long comes next time."""
+        deadline = time.monotonic() + _LEARNING
+        for blueprint, version, digest in sorted(unknown):
+            await self._context.expectations.learn(server, blueprint, version, digest)
+            if time.monotonic() > deadline:
+                return
 
     async def _refresh_blueprints(self) -> None:
         context, queue = self._context, self._operator.other_queue
@@ -166,6 +199,13 @@ class Sweep:
             "Failed",
         ):
             telemetry.tenants_by_phase.labels(phase).set(phases.get(phase, 0))
+        rollouts = Counter(phase_of(obj) for obj in self._context.rollouts)
+        for rollout_phase in Phase:
+            telemetry.rollouts_by_phase.labels(rollout_phase).set(rollouts.get(rollout_phase, 0))
+        changed = sum(
+            any(record.get("schemaDrift") for record in records_of(obj).values()) for obj in self._context.tenants
+        )
+        telemetry.changed_schemas.set(changed)
         telemetry.queue_depth.labels("tenants").set(len(self._operator.tenant_queue))
         telemetry.queue_depth.labels("others").set(len(self._operator.other_queue))
         now = time.monotonic()

@@ -22,6 +22,10 @@ queue_depth = Gauge("tenantry_queue_depth", "Objects that wait to be reconciled,
 api_writes = Counter("tenantry_api_writes", "Writes to the API server.", ["verb", "resource"])
 database_steps = Counter("tenantry_database_steps", "Steps executed on database servers.", ["step"])
 drift_found = Counter("tenantry_drift_found", "Tenant databases found to differ from what they should be.")
+changed_schemas = Gauge(
+    "tenantry_tenants_with_changed_schema", "Tenants whose schema differs from what their version has."
+)
+rollouts_by_phase = Gauge("tenantry_rollouts", "Rollouts by phase.", ["phase"])
 instance_up = Gauge(
     "tenantry_instance_up", "Whether a database server was reached by the last sweep.", ["database_instance"]
 )

@@ -18,6 +18,7 @@ from tenantry_operator.engines.base import Presence
 from tenantry_operator.errors import ReconcileError, Stalled
 from tenantry_operator.operator import Operator
 from tenantry_operator.tenants.outcome import Seen
+from tenantry_operator.tenants.view import records_of
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -51,7 +52,7 @@ class UsageCounter:
         tenant = self._context.tenants.get(key)
         if tenant is None:
             return
-        records = {record["name"]: record for record in (tenant.get("status") or {}).get("databases") or []}
+        records = records_of(tenant)
         for seen in reconciler.seen.get(key, ()):
             queries = self._queries(seen)
             server = self._context.servers.peek(seen.home)

@@ -30,6 +30,14 @@ def test_only_what_changed_is_measured_again() -> None:
     assert known.all() == {"a": 1, "b": 1}
 
 
+def test_what_changed_since_it_was_looked_at_is_not_current() -> None:
+    known = Rounds[int](AT_ONCE, LONGEST, Clock())
+    looked(known, {"a": 1, "b": 1})
+    assert known.current({"a": 1, "b": 2, "c": 1}) == {"a": 1}
+    known.again("a")
+    assert known.current({"a": 1}) == {}
+
+
 def test_what_is_gone_is_forgotten() -> None:
     known = Rounds[int](AT_ONCE, LONGEST, Clock())
     looked(known, {"a": 1})

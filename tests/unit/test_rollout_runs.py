@@ -27,11 +27,15 @@ POOL = ("ops", "pool-a")
 class World:
     """A blueprint at 1.0, one tenant that follows it, and a rollout to 1.1."""
 
-    def __init__(self, *, back: bool = False, **spec: Any) -> None:
+    def __init__(self, *, back: bool = False, freezes: bool = False, **spec: Any) -> None:
         self.tenants = Store(blueprint=lambda obj: ("ns/shop",))
         self.blueprints, self.rollouts = Store(), Store(blueprint=lambda obj: (blueprint_of(obj),))
         self.blueprints.put(
-            {"metadata": {"namespace": "ns", "name": "shop", "uid": "b"}, "status": {"currentVersion": "1.0"}}
+            {
+                "metadata": {"namespace": "ns", "name": "shop", "uid": "b"},
+                "spec": {"rollout": {"drift": "Freeze" if freezes else "Report"}},
+                "status": {"currentVersion": "1.0"},
+            }
         )
         self.rollouts.put(
             {
@@ -45,7 +49,7 @@ class World:
         self.woken: list[Key] = []
         self.runs.wake = self.woken.append
         parsed = RolloutSpec.model_validate({"blueprint": "shop", "version": "1.1", **spec})
-        self.run = Run(parsed, Aim("shop", "1.1", "r", "1/", back=back), self.tenants, lambda obj: POOL)
+        self.run = Run(parsed, Aim("shop", "1.1", "r", "1/", back, freezes), self.tenants, lambda obj: POOL)
         self.runs.start(("ns", "go"), "ns/shop", self.run)
 
     def put(self, record: Mapping[str, Any]) -> None:
@@ -213,3 +217,89 @@ def test_who_was_failed_or_under_way_is_looked_at_when_the_rollout_ends() -> Non
     world.runs.stop(("ns", "go"))
     assert world.woken == [KEY]
     assert world.runs.get("ns/shop") is None
+
+
+DRIFT = {"schemaDrift": {"digest": "d", "objects": ["table extra: added"], "count": 1}}
+
+
+def drifted(world: World, **record: Any) -> None:
+    world.put({"version": "1.0", **DRIFT, **record})
+    world.runs.changed(KEY)
+
+
+def reason(world: World, record: Object | None = None) -> str:
+    found = world.runs.behind(world.view, Outcome("shop", record or world.view.known["shop"]))
+    return found.reason if found is not None else ""
+
+
+def test_a_tenant_whose_schema_was_changed_is_kept_from_the_version_and_says_so() -> None:
+    world = World(freezes=True)
+    drifted(world)
+    assert world.woken == [KEY]
+    world.runs.advance(world.run)
+    assert world.run.running == {}
+    assert (world.run.done, world.run.count(Standing.SKIPPED), world.run.frozen) == (True, 1, {KEY})
+    found = world.judge("1.0")
+    assert (found["result"], found["version"], found["previous"]) == ("Frozen", "1.1", "1.0")
+    assert reason(world, {**world.view.known["shop"], "rollout": found}) == "Frozen"
+    assert world.choose(version="1.0") == "1.0"
+
+
+def test_without_that_policy_it_is_taken_along() -> None:
+    world = World()
+    drifted(world)
+    world.runs.advance(world.run)
+    assert list(world.run.running) == [KEY]
+    assert reason(world) == ""
+
+
+def test_what_was_acknowledged_takes_its_turn() -> None:
+    world = World(freezes=True)
+    drifted(world)
+    drifted(world, acknowledgedSchema="d")
+    assert world.run.frozen == set()
+    assert list(world.run.running) == [KEY]
+    assert world.choose(version="1.0") == "1.1"
+
+
+def test_a_change_that_is_seen_while_it_is_migrated_ends_its_turn() -> None:
+    world = World(freezes=True)
+    world.runs.advance(world.run)
+    drifted(world)
+    assert (world.run.running, world.run.done) == ({}, True)
+    assert world.choose(version="1.0") == "1.0"
+
+
+def test_the_way_back_freezes_nobody() -> None:
+    world = World(back=True, freezes=True)
+    touched = {"name": "go", "uid": "r", "version": "1.1", "previous": "0.9", "result": "Migrated"}
+    world.put({"version": "1.1", **DRIFT, "rollout": touched})
+    world.runs.changed(KEY)
+    assert world.choose(version="1.1") == "0.9"
+    world.put({"version": "1.0", **DRIFT, "rollout": {**touched, "result": "Frozen"}})
+    world.runs.changed(KEY)
+    assert world.run.standing(KEY) is Standing.SKIPPED
+
+
+def test_once_nothing_is_in_its_way_any_more_it_makes_up_for_the_version() -> None:
+    world = World(freezes=True)
+    world.runs.stop(("ns", "go"))
+    kept = {"rollout": {"name": "go", "uid": "r", "version": "1.0", "result": "Frozen"}}
+    world.put({"version": "0.9", **kept})
+    obj = world.rollouts.get(("ns", "go"))
+    assert obj is not None
+    assert reason(world) == "", "not while there is another rollout"
+    obj["status"]["phase"] = "Completed"
+    assert reason(world) == "Thawed"
+    assert world.choose(version="0.9") == "1.0"
+    world.put({"version": "1.0", **kept})
+    assert reason(world) == ""
+
+
+def test_a_pin_is_no_rollout() -> None:
+    world = World(freezes=True)
+    drifted(world)
+    tenant = world.view.obj
+    tenant["spec"]["databases"][0]["version"] = "1.1"
+    assert world.choose(version="1.0") == "1.1"
+    assert reason(world) == ""

@@ -67,6 +67,19 @@ def condition(rendered: Any, kind: str) -> Any:
     return next(c for c in rendered["conditions"] if c["type"] == kind)
 
 
+def test_a_schema_that_somebody_changed_is_told_and_the_tenant_is_ready_all_the_same() -> None:
+    drift = {"objects": ["table extra: added"], "count": 1, "digest": "d", "fingerprint": "f"}
+    found = outcome(schemaDrift=drift, version="1.0")
+    seen = view({"databases": [found.record]}, acknowledge="v1")
+    rendered = status.render(seen, LIVE, [found], None, [], [], now=NOW, stalled_after=300)
+    told = condition(rendered, "Drifted")
+    assert (told["status"], told["reason"]) == ("True", "SchemaChanged")
+    assert told["message"] == "database shop differs from version 1.0: table extra: added"
+    assert condition(rendered, "Ready")["status"] == "True"
+    assert rendered["handled"] == {"acknowledge": "v1"}
+    assert rendered["databases"][0]["acknowledgedSchema"] == "d"
+
+
 def test_a_reconcile_with_nothing_to_do_renders_what_is_there() -> None:
     first = render(view())
     assert render(view(first), at=NOW + timedelta(days=1)) == first

@@ -10,6 +10,7 @@ from tenantry_operator.tenants.versions import Choice, Situation, Turn, choose
 
 SETTLED = Situation(pin=None, current="1.1", settled="1.1", installed="1.1", unfinished=None, record={})
 TURN = Turn("r", "uid", "1.2", 5, 60)
+FROZEN = {"rollout": {"result": "Frozen", "version": "1.1"}}
 FAILED = {"rollout": {"result": "Failed", "version": "1.1"}}
 
 
@@ -43,6 +44,16 @@ FAILED = {"rollout": {"result": "Failed", "version": "1.1"}}
             {"installed": "1.0", "record": {"rollout": {"result": "RolledBack", "version": "1.1"}}},
             Choice("1.1", only_forward=True),
         ),
+        # Somebody changed its schema, and the policy is to keep off.
+        ({"installed": "1.0", "frozen": True}, Choice("1.0")),
+        ({"installed": "1.0", "frozen": True, "turn": TURN}, Choice("1.0")),
+        ({"installed": "1.2", "frozen": True, "turn": replace(TURN, version="1.1", back=True)}, Choice("1.1")),
+        ({"installed": "1.0", "frozen": True, "unfinished": "1.1"}, Choice("1.1")),
+        ({"installed": None, "frozen": True}, Choice("1.1")),
+        ({"installed": "1.0", "frozen": True, "pin": "1.2"}, Choice("1.2")),
+        # What was kept from it then is made up for, be it backwards.
+        ({"installed": "1.2", "record": FROZEN}, Choice("1.1")),
+        ({"installed": "1.2", "record": FROZEN, "busy": True}, Choice("1.2")),
     ],
 )
 def test_the_version_follows_from_the_situation(changes: dict[str, object], choice: Choice) -> None:

@@ -16,6 +16,7 @@ from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached, subject
 from tenantry_operator.rollouts.automatic import describe_rollout, follow_version
 from tenantry_operator.rollouts.members import followers
+from tenantry_operator.tenants.view import records_of
 
 Object = dict[str, Any]
 
@@ -91,7 +92,7 @@ class BlueprintReconciler:
                 for database in tenant["spec"].get("databases") or []
                 if database["blueprint"] == key[1]
             }
-            records = {record["name"]: record for record in (tenant.get("status") or {}).get("databases") or []}
+            records = records_of(tenant)
             current += all(records.get(name, {}).get("version") == (pin or version) for name, pin in pins.items())
         return users, current
 

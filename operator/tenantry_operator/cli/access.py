@@ -62,6 +62,12 @@ async def find(where: Where, configuration: Any = None) -> Access:
         context = loader.current_context
     # Whatever a broken file makes the loader stumble over, the file is what is to be mended.
     except Exception as error:
+        # In the loader's words a mistyped context looks like a broken file.
+        if where.context and f"name {where.context} in " in str(error) and "/contexts list" in str(error):
+            raise Trouble(
+                f"kubeconfig {files} has no context {where.context}; `kubectl config get-contexts` shows those "
+                "there are"
+            ) from error
         raise Trouble(
             f"kubeconfig {files} cannot be used: {_words(error)}; mend it, or name another one"
         ) from error
@@ -69,6 +75,12 @@ async def find(where: Where, configuration: Any = None) -> Access:
         logger.removeHandler(heard)
     if heard.words:
         raise Trouble(f"the login of context {context['name']} failed: {heard.words[0]}")
+    if context["context"].get("user") and loader._user is None:
+        # The loader would go on without a login, and the API server's refusal would not tell why.
+        raise Trouble(
+            f"context {context['name']} names the user {context['context']['user']}, which is not in {files}; "
+            "mend it, or give another --context"
+        )
     return Access(configuration, f"context {context['name']}", context["context"].get("namespace") or "default")
 
 

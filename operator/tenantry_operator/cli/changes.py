@@ -44,14 +44,6 @@ def steps(goal: Chain, installed: Chain | None, where: str) -> tuple[Migration, 
     return path(goal, installed, [Applied(m.version, m.name, m.checksum) for m in applied], where)
 
 
-def ahead(goal: Chain, version: str) -> tuple[Migration, ...] | None:
-    """What of a chain comes after a version on its way; None: it does not lead over that version."""
-    if version not in goal.versions:
-        return None
-    later = goal.versions[goal.versions.index(version) + 1 :]
-    return tuple(migration for migration in goal.migrations if migration.version in later)
-
-
 class Findings:
     """What linting found, by version and migration, from the status of BlueprintVersions."""
 

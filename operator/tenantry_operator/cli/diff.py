@@ -10,12 +10,12 @@ from tenantry_crds.common import Isolation
 from tenantry_crds.tenant import TenantState
 from tenantry_operator.blueprints.book import Book, blueprint_of
 from tenantry_operator.cache import Store
-from tenantry_operator.cli.changes import Change, Findings, ahead, render_object, render_sql, steps
+from tenantry_operator.cli.changes import Change, Findings, render_object, render_sql, steps
 from tenantry_operator.cli.cluster import BLUEPRINT_VERSIONS, BLUEPRINTS, TENANTS, Cluster
 from tenantry_operator.cli.ending import Code, Trouble
 from tenantry_operator.cli.options import Format
 from tenantry_operator.cli.output import console, dump, is_terminal, say
-from tenantry_operator.errors import Waiting
+from tenantry_operator.tenants.deviations import describe
 from tenantry_operator.tenants.view import Entry, TenantView
 
 Object = dict[str, Any]
@@ -90,16 +90,8 @@ async def _change(cluster: Cluster, book: Book, view: TenantView, entry: Entry, 
     chain = await book.chain(blueprint, goal)
     installed: str | None = record.get("version")
     notes = []
-    before = None
-    try:
-        before = await book.chain(blueprint, installed) if installed is not None else None
-    except Waiting:
-        # Forwards the way may be known all the same.
-        found = ahead(chain, installed or "")
-        if found is None:
-            raise
-    else:
-        found = steps(chain, before, f"Tenant {view.tenant}, database {entry.name}")
+    before = await book.chain(blueprint, installed) if installed is not None else None
+    found = steps(chain, before, f"Tenant {view.tenant}, database {entry.name}")
     if before is not None and record.get("digest") not in (None, before.digest):
         notes.append(
             f"a migration up to version {installed} is not as it was when it was applied; the operator refuses to "
@@ -111,12 +103,15 @@ async def _change(cluster: Cluster, book: Book, view: TenantView, entry: Entry, 
 
 def _notes(view: TenantView, entry: Entry, spec: BlueprintSpec, goal: str) -> list[str]:
     notes = []
-    known = view.known.get(entry.name, {}).get("isolation")
+    record = view.known.get(entry.name, {})
+    known = record.get("isolation")
     isolation = entry.isolation or known or spec.effective_isolation
     if isolation == Isolation.ROW:
         notes.append("isolation Row: the tables are shared, so that it is done once, for all tenants")
     elif entry.version is not None and entry.version != goal:
         notes.append(f"spec.databases names version {entry.version}: no rollout takes it along")
+    if record.get("schemaDrift"):
+        notes.append(f"{describe(record)}; see status.databases of the Tenant")
     if view.spec.state not in (TenantState.ACTIVE, TenantState.SUSPENDED):
         notes.append(f"the tenant is {view.spec.state}: it is done when it becomes Active")
     return notes

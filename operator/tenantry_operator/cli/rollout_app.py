@@ -20,7 +20,11 @@ from tenantry_operator.cli.options import (
     duration,
 )
 
-rollout = typer.Typer(no_args_is_help=True, help="See how rollouts are doing, and pause, resume or cancel them.")
+rollout = typer.Typer(
+    no_args_is_help=True,
+    help="See how rollouts are doing, and pause, resume or cancel them.",
+    epilog="Example: tenantry rollout status shop-1.1 --watch",
+)
 
 Name = Annotated[str, typer.Argument(help="The Rollout's name.", metavar="NAME", show_default=False)]
 

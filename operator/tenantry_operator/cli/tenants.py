@@ -13,6 +13,7 @@ from tenantry_operator.cli.ending import Code, Trouble
 from tenantry_operator.cli.options import Format
 from tenantry_operator.cli.output import dump, listing, note, print_table, say
 from tenantry_operator.conditions import find
+from tenantry_operator.tenants.view import records_of
 
 Object = dict[str, Any]
 
@@ -47,7 +48,7 @@ class Database:
 
 def databases(tenant: Object) -> Iterator[Database]:
     """The databases of a Tenant: those of its spec, then those that are going."""
-    known = {each["name"]: each for each in (tenant.get("status") or {}).get("databases") or []}
+    known = records_of(tenant)
     wanted = {each.get("name") or each["blueprint"]: each for each in tenant["spec"].get("databases") or []}
     for name in {**wanted, **known}:
         made = known.get(name, {})

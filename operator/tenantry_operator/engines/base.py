@@ -16,6 +16,7 @@ from typing import Protocol
 
 from tenantry_crds.common import Isolation
 from tenantry_operator.engines.chain import Chain, Migration
+from tenantry_operator.engines.structure import Deviation, Structure
 
 __all__ = [
     "Belonging",
@@ -23,6 +24,7 @@ __all__ = [
     "Credentials",
     "DatabaseState",
     "Desired",
+    "Deviation",
     "Engine",
     "Isolation",
     "LoginLimits",
@@ -37,6 +39,7 @@ __all__ = [
     "ServerState",
     "Stale",
     "Step",
+    "Structure",
     "UsageRow",
 ]
 
@@ -264,6 +267,8 @@ class DatabaseState:
     queries are only worth running when it moved."""
     drift: tuple[str, ...] = ()
     """What differs from how the operator leaves things, in words: "login x: CONNECTION LIMIT 5"."""
+    structure: str | None = None
+    """The fingerprint of its :class:`Structure`, None where it is not known just now."""
     detail: object = None
     """The engine's own view, for its planner."""
 
@@ -352,11 +357,18 @@ class Engine(Protocol):
         :raises Stale: when the server is not as the plan assumed; observe and plan again.
         """
 
-    async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> None:
+    async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> Mapping[str, Structure]:
         """Makes a scratch database, brings it along chains one after the other, and drops it.
 
+        :returns: by the digest of a chain, the structure that a database has which comes by it from the start.
         :raises Stalled: for what fails, as it would for a tenant.
         """
+
+    async def structure(self, desired: Desired) -> Structure | None:
+        """How the objects of a tenant database are defined now; None where that cannot be told just now."""
+
+    def compare(self, expected: Structure, found: Structure) -> Deviation:
+        """What differs, as far as it matters. Pure."""
 
     async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
         """Keeps what new tenants with a database of their own are copied from.

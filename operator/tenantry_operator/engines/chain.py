@@ -44,6 +44,10 @@ class Chain:
     versions: tuple[str, ...] = ()
     """The versions on the way, this one last."""
 
+    def goes_on_from(self, other: Chain | None) -> bool:
+        """Whether nothing that ``other`` has is to be undone on the way here; None: an empty database."""
+        return other is None or self.migrations[: len(other.migrations)] == other.migrations
+
     @classmethod
     def of(
         cls, blueprint: str, version: str, migrations: Sequence[Migration], versions: Sequence[str] = ()

@@ -15,6 +15,8 @@ from tenantry_crds.common import Isolation
 from tenantry_crds.rollout import RolloutSpec
 from tenantry_crds.tenant import TenantState
 from tenantry_operator.rollouts.selectors import matches
+from tenantry_operator.tenants.deviations import is_unaccepted
+from tenantry_operator.tenants.view import records_of
 
 Object = dict[str, Any]
 
@@ -29,6 +31,8 @@ class Result(StrEnum):
     FAILED = "Failed"
     ROLLED_BACK = "RolledBack"
     ROLL_BACK_FAILED = "RollBackFailed"
+    FROZEN = "Frozen"
+    """Nothing, for somebody changed the schema and the blueprint's policy is to keep off then."""
 
 
 class Standing(StrEnum):
@@ -57,6 +61,7 @@ class Aim:
 
     :param round: failures of other rounds do not count any more.
     :param back: it returns what it migrated to the versions from before.
+    :param freezes: whose schema differs from its version gets no other one until that is acknowledged.
     """
 
     blueprint: str
@@ -64,6 +69,7 @@ class Aim:
     uid: str
     round: str
     back: bool = False
+    freezes: bool = False
 
 
 def followers(tenant: Object, blueprint: str) -> Iterator[tuple[str, Object]]:
@@ -71,7 +77,7 @@ def followers(tenant: Object, blueprint: str) -> Iterator[tuple[str, Object]]:
 
     Under Row isolation a version in the spec is no pin: the tables are everybody's.
     """
-    records = {record["name"]: record for record in (tenant.get("status") or {}).get("databases") or []}
+    records = records_of(tenant)
     for database in tenant["spec"].get("databases") or []:
         if database.get("blueprint") != blueprint:
             continue
@@ -109,7 +115,7 @@ def member(aim: Aim, tenant: Object) -> Member:
     databases = list(followers(tenant, aim.blueprint))
     if not databases:
         return Member(Standing.SKIPPED, "Pinned")
-    found = [_database(aim, name, record) for name, record in databases]
+    found = [_database(aim, tenant, name, record) for name, record in databases]
     for standing in (Standing.FAILED, Standing.PENDING, Standing.DONE):
         for each in found:
             if each.standing is standing:
@@ -117,7 +123,7 @@ def member(aim: Aim, tenant: Object) -> Member:
     return found[0]
 
 
-def _database(aim: Aim, name: str, record: Object) -> Member:
+def _database(aim: Aim, tenant: Object, name: str, record: Object) -> Member:
     rollout = record.get("rollout") or {}
     ours = rollout.get("uid") == aim.uid
     failed = Result.ROLL_BACK_FAILED if aim.back else Result.FAILED
@@ -128,9 +134,12 @@ def _database(aim: Aim, name: str, record: Object) -> Member:
         # Nothing was made for it yet; what is made gets the version that its wave has.
         return Member(Standing.SKIPPED, "NoData", database=name)
     if not aim.back:
-        done = record["version"] == aim.version
-        return Member(Standing.DONE if done else Standing.PENDING, database=name)
-    if not ours:
+        if record["version"] == aim.version:
+            return Member(Standing.DONE, database=name)
+        if aim.freezes and is_unaccepted(tenant, record):
+            return Member(Standing.SKIPPED, Result.FROZEN, database=name)
+        return Member(Standing.PENDING, database=name)
+    if not ours or rollout.get("result") == Result.FROZEN:
         return Member(Standing.SKIPPED, "NotTouched", database=name)
     done = rollout.get("result") == Result.ROLLED_BACK
     return Member(Standing.DONE if done else Standing.PENDING, database=name)

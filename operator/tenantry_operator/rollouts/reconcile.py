@@ -212,7 +212,14 @@ class RolloutReconciler:
 
     def _make(self, obj: Object, spec: RolloutSpec, *, back: bool) -> Run:
         context, blueprint = self._context, blueprint_of(obj)
-        aim = Aim(spec.blueprint, spec.version, obj["metadata"]["uid"], round_of(obj), back=back)
+        aim = Aim(
+            spec.blueprint,
+            spec.version,
+            obj["metadata"]["uid"],
+            round_of(obj),
+            back=back,
+            freezes=context.runs.freezes(blueprint),
+        )
         tenants = [
             t for t in map(context.tenants.get, context.tenants.find("blueprint", blueprint)) if t is not None
         ]
@@ -222,10 +229,11 @@ class RolloutReconciler:
 
     async def _advance(self, obj: Object, spec: RolloutSpec, run: Run) -> float | None:
         context, key = self._context, key_of(obj)
-        if run.aim.round != round_of(obj):
+        policy = run.aim.freezes != context.runs.freezes(blueprint_of(obj))
+        if run.aim.round != round_of(obj) or policy:
             # Something was changed, or mended: what failed is tried again, and what went back goes forward.
             running, before = run.running, run
-            run = self._make(obj, spec, back=False)
+            run = self._make(obj, spec, back=run.aim.back and run.aim.round == round_of(obj))
             run.soak_until, run.started = before.soak_until, before.started
             run.take_over(running)
             context.runs.start(key, blueprint_of(obj), run)

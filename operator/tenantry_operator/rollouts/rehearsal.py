@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
 
-from tenantry_crds.common import Isolation
 from tenantry_crds.rollout import RolloutSpec
 from tenantry_crds.rollout_policy import OnFailure
 from tenantry_operator import conditions
+from tenantry_operator.blueprints.expectations import scratch
 from tenantry_operator.cache import Key
 from tenantry_operator.context import BLUEPRINT_VERSIONS, Context
-from tenantry_operator.engines.base import Chain, Desired, Pace, Presence
+from tenantry_operator.engines.base import Chain, Structure
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.rollouts.members import followers, is_meant
-from tenantry_operator.tenants.naming import scratch_names
 from tenantry_operator.tenants.view import placements_of
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
-
-_TIMEOUT = 300.0
-"""Seconds for one migration of an empty schema."""
 
 
 async def rehearse(context: Context, blueprint: str, spec: RolloutSpec, tenants: Iterable[Object]) -> None:
@@ -47,8 +43,9 @@ async def rehearse(context: Context, blueprint: str, spec: RolloutSpec, tenants:
     chains = await _chains(context, blueprint, spec, start, chain)
     server = await context.servers.get(home)
     problem: ReconcileError | None = None
+    found_out: Mapping[str, Structure] = {}
     try:
-        await server.engine.rehearse(_scratch(context, blueprint), chains)
+        found_out = await server.engine.rehearse(scratch(context.installation, blueprint), chains)
     except Stalled as error:
         problem = error
     outcome = {
@@ -61,6 +58,7 @@ async def rehearse(context: Context, blueprint: str, spec: RolloutSpec, tenants:
     if {**known, "finishedAt": ""} != {**outcome, "finishedAt": ""}:
         status = {**(obj.get("status") or {}), "dryRun": outcome}
         await context.write_status(BLUEPRINT_VERSIONS, context.versions, obj, status)
+    await context.expectations.take(server, blueprint, {c.version: c.digest for c in chains}, found_out)
     if problem is not None:
         raise Stalled("DryRunFailed", f"on a scratch copy, before any tenant was touched: {problem.message}")
 
@@ -93,17 +91,3 @@ async def _chains(
         return [goal]
     back = [before] if spec.on_failure is OnFailure.ROLL_BACK else []
     return [before, goal, *back]
-
-
-def _scratch(context: Context, blueprint: str) -> Desired:
-    return Desired(
-        installation=context.installation,
-        tenant="",
-        tenant_id="scratch",
-        entry="scratch",
-        isolation=Isolation.DATABASE,
-        names=scratch_names(blueprint),
-        blueprint=blueprint,
-        presence=Presence.LIVE,
-        pace=Pace(lock_timeout=_TIMEOUT, timeout=_TIMEOUT),
-    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from tenantry_crds.rollout import MAX_FAILURES
+from tenantry_operator.cache import Key
 from tenantry_operator.conditions import Condition, ready, reconciling, timestamp
 from tenantry_operator.rollouts.members import Standing
 from tenantry_operator.rollouts.phase import FINAL, Phase
@@ -39,9 +41,12 @@ def message(run: Run, at: Phase) -> str:
     if run.aim.back:
         numbers = f"{done} of {total} tenants are back at the version they had"
     if failed:
-        names = ", ".join(sorted(name for _, name in run.failures)[:5])
-        more = f" and {failed - 5} more" if failed > 5 else ""
-        numbers += f", {failed} failed ({names}{more})"
+        numbers += f", {failed} failed ({_named(run.failures)})"
+    if run.frozen:
+        numbers += (
+            f", {len(run.frozen)} frozen ({_named(run.frozen)}): their schemas were changed, which nobody has "
+            "acknowledged"
+        )
     if at is Phase.PAUSED and run.exceeded:
         return (
             f"{numbers}: more than the failure budget of {run.spec.failure_budget} allows. Mend what failed, then "
@@ -55,6 +60,12 @@ def message(run: Run, at: Phase) -> str:
     if at is Phase.FAILED:
         return f"{numbers}; give the annotation tenantry.dev/resume a new value to try them again"
     return numbers
+
+
+def _named(keys: Collection[Key]) -> str:
+    """The first of some tenants by name, and how many more there are."""
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    return ", ".join(sorted(name for _, name in keys)[:5]) + more
 
 
 def conditions(run: Run, at: Phase) -> list[Condition]:

@@ -18,6 +18,7 @@ from tenantry_operator.rollouts.members import (
     DEFAULT_WAVE,
     Aim,
     Member,
+    Result,
     Standing,
     is_meant,
     member,
@@ -89,6 +90,8 @@ class Run:
         self._waves.append(_Wave(DEFAULT_WAVE, 0.0))
         self._per_server: Counter[Key] = Counter()
         self.failures: dict[Key, Member] = {}
+        self.frozen: set[Key] = set()
+        """Who is skipped because somebody changed the schema."""
         self.started = False
         """Somebody was begun."""
         # In an order that people can foresee.
@@ -115,10 +118,13 @@ class Run:
             self._end(key)
         if found.standing is Standing.FAILED:
             self.failures[key] = found
+        if found.reason == Result.FROZEN:
+            self.frozen.add(key)
 
     def _forget(self, key: Key) -> None:
         place = self._places.pop(key, None)
         self.failures.pop(key, None)
+        self.frozen.discard(key)
         if place is not None:
             wave = self._waves[place.wave]
             wave.counts[place.member.standing] -= 1

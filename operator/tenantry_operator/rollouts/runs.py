@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tenantry_crds.blueprint import DriftPolicy
+from tenantry_crds.common import ACKNOWLEDGE_ANNOTATION
 from tenantry_operator.cache import Key, Store
 from tenantry_operator.engines.base import DatabaseState
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.rollouts.members import Result, Standing, followers
 from tenantry_operator.rollouts.phase import FINAL, phase_of
 from tenantry_operator.rollouts.run import Run
+from tenantry_operator.tenants.deviations import describe, is_unaccepted
 from tenantry_operator.tenants.outcome import Outcome
-from tenantry_operator.tenants.versions import Choice, Situation, Turn, choose
+from tenantry_operator.tenants.versions import Choice, Situation, Turn, choose, was_kept_from, was_taken
 from tenantry_operator.tenants.view import Entry, TenantView
 
 Object = dict[str, Any]
@@ -53,6 +56,7 @@ class Runs:
     def start(self, key: Key, blueprint: str, run: Run) -> None:
         """A rollout is under way."""
         self._runs[blueprint] = (key, run)
+        self._wake_all(run.frozen)  # they tell so themselves
 
     def stop(self, key: Key) -> None:
         """A rollout is under way no longer."""
@@ -82,8 +86,11 @@ class Runs:
             if not follows and run.standing(key) is None:
                 continue
             before = (run.standing(key), key in run.running)
+            frozen = key in run.frozen
             run.update(key, tenant if follows else None)
             standing = run.standing(key)
+            if key in run.frozen and not frozen:
+                self.wake(key)
             if before != (standing, key in run.running):
                 self.advance(run)
                 self.moved(rollout)
@@ -112,8 +119,9 @@ class Runs:
             record=record,
             turn=self.turn(view, entry) if pin is None else None,
             joins=found[1].aim.version if found is not None and found[1].reached(view.obj) else None,
-            busy=found is not None or self._is_busy(blueprint),
+            busy=self._is_busy(blueprint),
             failed=self.failure_of(view, record) is not None,
+            frozen=self.freezes(blueprint) and is_unaccepted(view.obj, record),
         )
         return choose(situation)
 
@@ -123,7 +131,15 @@ class Runs:
         settled: str | None = (obj.get("status") or {}).get("currentVersion")
         return settled
 
+    def freezes(self, blueprint: str) -> bool:
+        """Whether tenants of a blueprint whose schemas differ from their version get no other one."""
+        namespace, _, name = blueprint.partition("/")
+        obj = self._blueprints.get((namespace, name)) or {}
+        return bool(((obj.get("spec") or {}).get("rollout") or {}).get("drift") == DriftPolicy.FREEZE)
+
     def _is_busy(self, blueprint: str) -> bool:
+        if blueprint in self._runs:
+            return True
         return any(phase_of(obj) not in FINAL for obj in self._rollouts.all("blueprint", blueprint))
 
     def turn(self, view: TenantView, entry: Entry) -> Turn | None:
@@ -156,6 +172,33 @@ class Runs:
             return None
         return Stalled(rollout.get("reason") or "Failed", rollout.get("message") or "")
 
+    def behind(self, view: TenantView, outcome: Outcome) -> ReconcileError | None:
+        """Why a tenant's database, which works, does not have the version that it should have."""
+        record = outcome.record or {}
+        entry = next((entry for entry in view.entries if entry.name == outcome.entry), None)
+        failed = self.failure_of(view, record)
+        return failed if failed is not None or entry is None else self._frozen(view, entry, record)
+
+    def _frozen(self, view: TenantView, entry: Entry, record: Object) -> ReconcileError | None:
+        """Why a tenant's database does not get the version that a rollout brings, or brought to all others."""
+        blueprint, at = f"{view.namespace}/{entry.blueprint}", record.get("version")
+        if entry.version is not None or at is None:
+            return None
+        rollout, settled = record.get("rollout") or {}, self._settled(blueprint)
+        wanted = rollout.get("version") if rollout.get("result") == Result.FROZEN else settled
+        if wanted in (None, at) or was_taken(record, at, settled):
+            return None
+        if not self.freezes(blueprint) or not is_unaccepted(view.obj, record):
+            if self._is_busy(blueprint) or not was_kept_from(record, settled):
+                return None
+            text = f"database {record['name']}: version {settled} comes next, now that nothing is in its way"
+            return Waiting("Thawed", text)
+        return Stalled(
+            Result.FROZEN,
+            f"{describe(record)}. It gets no other version until that is undone, or the annotation "
+            f"{ACKNOWLEDGE_ANNOTATION} has a new value",
+        )
+
     def judge(self, view: TenantView, outcomes: Iterable[Outcome], problem: ReconcileError | None) -> None:
         """Writes into the records what a rollout did to the tenant. Called before the status is written.
 
@@ -184,6 +227,9 @@ class Runs:
         previous = ours.get("previous") or known.get("version") or settled or run.aim.version
         entry = {"name": name, "uid": run.aim.uid, "version": run.aim.version, "previous": previous}
         attempt = run.running.get(view.key)
+        if view.key in run.frozen:
+            record["rollout"] = {**entry, "result": Result.FROZEN}
+            return
         if error is None:
             if back and attempt is not None and ours and at == ours.get("previous"):
                 record["rollout"] = {**entry, "result": Result.ROLLED_BACK}

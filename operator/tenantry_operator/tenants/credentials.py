@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from tenantry_crds.common import ROTATE_ANNOTATION
 from tenantry_operator.conditions import parse_timestamp, timestamp
 from tenantry_operator.engines.base import LoginState, Names, fingerprint
 from tenantry_operator.names import (
@@ -24,7 +25,6 @@ from tenantry_operator.names import (
     GROUP,
     MANAGED_BY,
     MANAGED_BY_LABEL,
-    ROTATE_ANNOTATION,
     TENANT_LABEL,
 )
 

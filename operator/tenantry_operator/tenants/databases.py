@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from tenantry_crds.common import RECREATE_ANNOTATION
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key
 from tenantry_operator.context import Context
@@ -24,7 +25,6 @@ from tenantry_operator.engines.base import (
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.instances.servers import Server
-from tenantry_operator.names import RECREATE_ANNOTATION
 from tenantry_operator.tenants import credentials, desired, homes, secrets
 from tenantry_operator.tenants.lifecycle import Goal
 from tenantry_operator.tenants.outcome import Outcome, Seen

@@ -18,8 +18,9 @@ from tenantry_operator.engines.base import LoginLimits, Presence, UsageRow
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached, subject
 from tenantry_operator.names import FINALIZER
-from tenantry_operator.tenants import desired, homes, lifecycle, quotas, status
+from tenantry_operator.tenants import desired, homes, lifecycle, quotas, schemadrift, status
 from tenantry_operator.tenants.databases import Databases
+from tenantry_operator.tenants.deviations import describe
 from tenantry_operator.tenants.lifecycle import Goal
 from tenantry_operator.tenants.outcome import Outcome, Seen
 from tenantry_operator.tenants.view import TenantView
@@ -28,6 +29,7 @@ Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
 _WAITING_AGAIN = 15.0
+_SOON = 0.2
 _STALLED_AGAIN = 300.0
 
 
@@ -89,12 +91,16 @@ class TenantReconciler:
                 writes = self.counted_writes.get((view.key, outcome.entry))
                 if outcome.record is not None and writes is not None:
                     outcome.record["countedWrites"] = writes
+            for outcome in outcomes:
+                await schemadrift.judge(self._context, outcome)
         else:
             outcomes = [Outcome(name, dict(record)) for name, record in view.known.items()]
         self._context.runs.judge(view, outcomes, failure)
         uncounted = self.usage_errors.get(view.key) if goal.presence is Presence.LIVE else None
         for outcome in outcomes:
-            outcome.behind = self._context.runs.failure_of(view, outcome.record or {})
+            outcome.behind = self._context.runs.behind(view, outcome)
+            if isinstance(outcome.behind, Waiting):
+                outcome.look_again = _SOON
         problems = [failure, error, uncounted]
         problems += [problem for outcome in outcomes for problem in (outcome.error, outcome.behind)]
         error = worst([problem for problem in problems if problem is not None])
@@ -224,6 +230,11 @@ class TenantReconciler:
             if outcome.drift and outcome.error is None:
                 telemetry.drift_found.inc()
                 recorder.warning(view.obj, "DriftMended", f"database {outcome.entry}: {'; '.join(outcome.drift)}")
+            drift, known = (
+                (record or {}).get("schemaDrift") for record in (outcome.record, view.known.get(outcome.entry))
+            )
+            if drift is not None and drift["digest"] != (known or {}).get("digest"):
+                recorder.warning(view.obj, "SchemaChanged", describe(outcome.record or {}))
             if "secret" in outcome.done and (view.known.get(outcome.entry) or {}).get("login"):
                 recorder.normal(view.obj, "CredentialsRotated", f"database {outcome.entry} has new credentials")
         quota = next((c for c in rendered["conditions"] if c["type"] == "QuotaExceeded"), None)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from tenantry_crds.common import ROTATE_ANNOTATION
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Store
 from tenantry_operator.context import Context
@@ -13,7 +14,7 @@ from tenantry_operator.engines.base import LoginState, Names
 from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.instances.servers import Access
 from tenantry_operator.kube import SECRETS, Conflict, NotFound
-from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, ROTATE_ANNOTATION, TENANT_LABEL
+from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, TENANT_LABEL
 from tenantry_operator.tenants import credentials
 from tenantry_operator.tenants.credentials import Binding, SecretSummary, Turn
 from tenantry_operator.tenants.view import TenantView

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from tenantry_crds.common import ACKNOWLEDGE_ANNOTATION, RECREATE_ANNOTATION, ROTATE_ANNOTATION
 from tenantry_operator import conditions
 from tenantry_operator.conditions import Condition
 from tenantry_operator.engines.base import Presence, UsageRow
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
-from tenantry_operator.names import RECREATE_ANNOTATION, ROTATE_ANNOTATION
 from tenantry_operator.tenants import quotas
+from tenantry_operator.tenants.deviations import acknowledge, describe
 from tenantry_operator.tenants.lifecycle import Goal
 from tenantry_operator.tenants.outcome import Outcome
 from tenantry_operator.tenants.quotas import Usage
@@ -19,6 +20,12 @@ from tenantry_operator.tenants.view import TenantView
 
 Object = dict[str, Any]
 
+_ONCE = {
+    "rotate": ROTATE_ANNOTATION,
+    "recreate": RECREATE_ANNOTATION,
+    "acknowledge": ACKNOWLEDGE_ANNOTATION,
+}
+"""Annotations that ask for something once, by their word in ``status.handled``."""
 _BYTES_STEP = 1 << 20
 """Sizes are written when they moved by this much and by 5 %: a status that follows every page would be
 written all day."""
@@ -139,6 +146,8 @@ def render(
     status["observedGeneration"] = view.generation
     status["phase"] = _phase(goal, outcomes, error)
     if error is None or not any(outcome.error for outcome in outcomes):
+        for record in records:
+            acknowledge(view.obj, view.known, record)
         _handled(status, view)
     if usage_entries:
         status["usage"] = list(usage_entries)
@@ -168,7 +177,7 @@ def _phase(goal: Goal, outcomes: Sequence[Outcome], error: ReconcileError | None
 
 def _handled(status: Object, view: TenantView) -> None:
     handled = dict(status.get("handled") or {})
-    for word, annotation in (("rotate", ROTATE_ANNOTATION), ("recreate", RECREATE_ANNOTATION)):
+    for word, annotation in _ONCE.items():
         value = view.annotation(annotation)
         if value:
             handled[word] = value[:253]
@@ -200,10 +209,14 @@ def _details(goal: Goal, outcomes: Sequence[Outcome], error: ReconcileError | No
             found.append(Condition("SchemaCurrent", current, "UpToDate" if current else databases.reason))
     lost = [f.error for f in failures if f.error is not None and f.error.reason == "DataLost"]
     mended = [finding for outcome in outcomes for finding in outcome.drift]
+    records = [outcome.record for outcome in outcomes if outcome.record is not None]
+    changed = [describe(record) for record in records if record.get("schemaDrift")]
     if lost:
         found.append(Condition("Drifted", True, "DataLost", lost[0].message))
     elif failures and mended:
         found.append(Condition("Drifted", True, "NotMended", "; ".join(mended)[:1024]))
+    elif changed and live:
+        found.append(Condition("Drifted", True, "SchemaChanged", "; ".join(changed)[:1024]))
     elif live:
         found.append(Condition("Drifted", False, "AsDesired"))
     return found

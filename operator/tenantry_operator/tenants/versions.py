@@ -57,6 +57,8 @@ class Situation:
     joins: str | None = None
     busy: bool = False
     failed: bool = False
+    frozen: bool = False
+    """Somebody changed its schema, and the blueprint's policy has it stay where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def choose(situation: Situation) -> Choice:
     s = situation
     if s.pin is not None:
         return Choice(s.pin)
+    if s.frozen and s.installed is not None and s.unfinished is None and not (s.turn is not None and s.turn.back):
+        return Choice(s.installed)
     if s.turn is not None:
         return Choice(s.turn.version)
     if s.failed:
@@ -82,16 +86,22 @@ def choose(situation: Situation) -> Choice:
         return Choice(s.unfinished)
     if s.installed is None:
         return Choice(s.joins or s.settled or s.current)
-    if s.busy or s.settled in (None, s.installed) or _was_taken(s):
+    if s.busy or s.settled in (None, s.installed) or was_taken(s.record, s.installed, s.settled):
         return Choice(s.installed)
-    return Choice(s.settled, only_forward=True)
+    return Choice(s.settled, only_forward=not was_kept_from(s.record, s.settled))
 
 
-def _was_taken(s: Situation) -> bool:
-    """A rollout for some of the tenants brought it where it is: that is as it should be."""
-    rollout = s.record.get("rollout") or {}
+def was_kept_from(record: Mapping[str, Any], version: str | None) -> bool:
+    """Whether the rollout that brought a version to all others skipped a database that was frozen then."""
+    rollout = record.get("rollout") or {}
+    return bool(rollout.get("result") == Result.FROZEN and rollout.get("version") == version)
+
+
+def was_taken(record: Mapping[str, Any], installed: str | None, settled: str | None) -> bool:
+    """Whether a rollout for some of the tenants brought a database where it is: that is as it should be."""
+    rollout = record.get("rollout") or {}
     if rollout.get("result") == Result.MIGRATED:
-        return bool(rollout.get("version") == s.installed)
+        return bool(rollout.get("version") == installed)
     # One that failed on its way to the settled version waits until it is tried again.
     failed = rollout.get("result") in (Result.FAILED, Result.ROLL_BACK_FAILED)
-    return failed and rollout.get("version") == s.settled
+    return failed and rollout.get("version") == settled

@@ -30,6 +30,11 @@ class Entry:
     """It is in status but not in spec any more."""
 
 
+def records_of(tenant: Object) -> dict[str, Object]:
+    """The entries of ``status.databases`` of a Tenant object, by name."""
+    return {record["name"]: record for record in (tenant.get("status") or {}).get("databases") or []}
+
+
 def placements_of(obj: Object) -> dict[str, Key]:
     """Which instance each database of a Tenant object is on; what cannot be read is left out."""
     text = (obj["metadata"].get("annotations") or {}).get(PLACEMENT_ANNOTATION)
@@ -84,7 +89,7 @@ class TenantView:
     @cached_property
     def known(self) -> dict[str, Object]:
         """The entries of ``status.databases`` by name."""
-        return {entry["name"]: entry for entry in self.status.get("databases") or []}
+        return records_of(self.obj)
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:

@@ -183,7 +183,8 @@ def _without_sessions(state: DatabaseState) -> tuple[object, ...]:
     """Sessions come and go while it is looked."""
     logins = tuple((login.name, login.enabled) for login in state.logins)
     findings = getattr(state.detail, "findings", None)
-    return (replace(state, detail=None, logins=(), connections=0), logins, findings)
+    # A single look does not read how objects are defined.
+    return (replace(state, detail=None, logins=(), connections=0, structure=None), logins, findings)
 
 
 @dataclass

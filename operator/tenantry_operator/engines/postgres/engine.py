@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import psycopg
+import structlog
 
 from tenantry_operator.engines.base import (
     Chain,
     Credentials,
     DatabaseState,
     Desired,
+    Deviation,
     Isolation,
     Mark,
     Presence,
     ServerReport,
     Stale,
     Step,
+    Structure,
     UsageRow,
 )
 from tenantry_operator.engines.postgres import hardening
@@ -43,10 +47,13 @@ from tenantry_operator.engines.postgres.sizes import (
 )
 from tenantry_operator.engines.postgres.sqlstate import translate
 from tenantry_operator.engines.postgres.state import PostgresState
+from tenantry_operator.engines.postgres.structures import SharedStructures, compare, read_structure
 from tenantry_operator.engines.postgres.usage import count
 from tenantry_operator.errors import Retryable
 from tenantry_operator.faults import reached
 from tenantry_operator.tenants.naming import connect_group_of, group_of, read_only_group_of
+
+_log = structlog.get_logger(__name__)
 
 _MANY = 50
 """Schemas whose measurement leaves so much in the memory of the server's process that the session ends."""
@@ -73,6 +80,8 @@ class PostgresEngine:
         self._sizes = Rounds[int](MEASURED_AT_ONCE, MEASURED_AGAIN)
         self._schema_sizes: dict[str, Rounds[int]] = {}
         self._own = OwnDatabases(self._observing, installation)
+        self._structures = SharedStructures(self._observing)
+        self._rehearsing = asyncio.Lock()
         self._executor = Executor(self._connections, self._installation, self.observe_one, self._settle)
         self._catalog: ServerCatalog | None = None
 
@@ -86,11 +95,15 @@ class PostgresEngine:
             names = self._shared_databases(catalog)
             sizes = await self._measure(catalog, names)
             shared = {}
+            structures: dict[tuple[str, str], str] = {}
             for name in names:
                 found = await self._observe_shared(self._observing, name)
                 if found is not None:
                     shared[name] = found
                     sizes[name] = sum(schema.bytes for schema in found.schemas.values())
+                    prints = await self._structures.look(name, self._tenants_schemas(found))
+                    structures.update({(name, schema): value for schema, value in prints.items()})
+            self._structures.forget(names)
             await self._own.look(catalog, taken_at)
         except (psycopg.Error, Stale) as error:
             raise _observation_error(error, where) from None
@@ -98,7 +111,9 @@ class PostgresEngine:
         self._executor.templates.learn(catalog)
         self._catalog = catalog
         report = self._report(catalog, sizes)
-        return PostgresState(taken_at, report, self._installation, catalog, shared, sizes, self._own.all())
+        return PostgresState(
+            taken_at, report, self._installation, catalog, shared, sizes, self._own.all(), structures
+        )
 
     async def observe_one(self, desired: Desired) -> DatabaseState:
         """Looks at one tenant database, fresh."""
@@ -175,17 +190,37 @@ class PostgresEngine:
                 self._executor.forget_server()
             raise translated from None
 
-    async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> None:
+    async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> Mapping[str, Structure]:
         """Makes a scratch database, brings it along chains one after the other, and drops it."""
         absent = replace(desired, presence=Presence.ABSENT, chain=None)
-        await self._settle(absent)  # what a crash left
+        found: dict[str, Structure] = {}
         installed: Chain | None = None
+        async with self._rehearsing:  # all copies of a blueprint have one name
+            await self._settle(absent)  # what a crash left
+            try:
+                for chain in chains:
+                    await self._settle(replace(desired, chain=chain, installed=installed))
+                    structure = await self.structure(desired) if chain.goes_on_from(installed) else None
+                    if structure is not None:
+                        found.setdefault(chain.digest, structure)
+                    installed = chain
+            finally:
+                await self._settle(absent)
+        return found
+
+    async def structure(self, desired: Desired) -> Structure | None:
+        """How the objects of a tenant database are defined now."""
+        names = desired.names
         try:
-            for chain in chains:
-                await self._settle(replace(desired, chain=chain, installed=installed))
-                installed = chain
-        finally:
-            await self._settle(absent)
+            async with self._connections.use(names.database) as connection:
+                return await read_structure(connection, names.schema)
+        except (psycopg.Error, Stale) as error:
+            _log.info("a structure was not read", where=self._executor.where(desired), error=str(error))
+            return None
+
+    def compare(self, expected: Structure, found: Structure) -> Deviation:
+        """What differs. The order of columns does not count."""
+        return compare(expected, found)
 
     async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
         """Keeps the template databases of these chains, and no others."""
@@ -220,6 +255,15 @@ class PostgresEngine:
             if ours and database.open:
                 names.append(database.name)
         return names
+
+    def _tenants_schemas(self, catalog: SharedCatalog) -> set[str]:
+        """Schemas that each belong to one tenant, and are at a version."""
+        marks = {schema.name: Mark.decode(schema.mark) for schema in catalog.schemas.values()}
+        return {
+            name
+            for name, mark in marks.items()
+            if mark is not None and mark.installation == self._installation.id and mark.tenant and mark.version
+        }
 
     async def _measure(self, catalog: ServerCatalog, shared: Sequence[str]) -> dict[str, int]:
         """Sizes of the databases but those that are shared, whose schemas are measured each."""

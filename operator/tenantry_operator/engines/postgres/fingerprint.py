@@ -101,6 +101,11 @@ WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'tenantry'
 """
 
 
+async def schemas_of(connection: Connection) -> list[str]:
+    """The schemas of a database that are not the server's or ``tenantry``."""
+    return [name for (name,) in await (await connection.execute(_SCHEMAS)).fetchall()]
+
+
 async def read_fingerprints(connection: Connection, schemas: Sequence[str] | None = None) -> Mapping[str, str]:
     """By schema: a hash of 16 hexadecimal digits of the structure of everything in it.
 
@@ -114,10 +119,7 @@ async def read_fingerprints(connection: Connection, schemas: Sequence[str] | Non
     :param schemas: only these; None: all that are not the server's or ``tenantry``.
     :raises psycopg.Error: when the connection is lost, or statement_timeout passes.
     """
-    if schemas is None:
-        names = [name for (name,) in await (await connection.execute(_SCHEMAS)).fetchall()]
-    else:
-        names = list(dict.fromkeys(schemas))
+    names = await schemas_of(connection) if schemas is None else list(dict.fromkeys(schemas))
     found: dict[str, str] = {}
     if len(names) <= _FEW:
         for name in names:

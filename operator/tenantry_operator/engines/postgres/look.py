@@ -76,6 +76,7 @@ class Look:
             connections=sum(login.connections for login in view.logins.values()),
             writes=writes,
             drift=tuple(finding.text for finding in view.findings),
+            structure=self.snapshot.structure(self.names.database, self.names.schema),
             detail=view,
         )
 

@@ -1,4 +1,4 @@
-"""Grants inside of tenants' own databases.
+"""Grants and structures inside of tenants' own databases.
 
 From outside only the number of relations with grants is seen. A look inside takes a connection to each
 database, so every sweep looks into a few: those whose counters moved, since a change of a grant moves them
@@ -22,6 +22,7 @@ from tenantry_operator.engines.postgres.expected import compare_schema
 from tenantry_operator.engines.postgres.inside import observe_defaults, observe_shared
 from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
+from tenantry_operator.engines.postgres.structures import read_changes_of_all, read_fingerprint
 from tenantry_operator.engines.postgres.view import Finding
 from tenantry_operator.errors import ReconcileError
 from tenantry_operator.tenants.naming import group_of
@@ -39,6 +40,10 @@ class Inside:
     findings: tuple[Finding, ...]
     registrations: Mapping[str, str]
     """The tenant id by login."""
+    changes: str = ""
+    """Moves when anything is created, altered or dropped."""
+    structure: str | None = None
+    """The fingerprint of all that is in the database, after those changes."""
 
 
 class OwnDatabases:
@@ -92,9 +97,15 @@ class OwnDatabases:
         return bool(mark.tenant) and mark.built
 
     async def _look_into(self, row: DatabaseRow, *, read_only: bool) -> Inside:
+        known = self._found.get(row.name)
         async with self._connections.use(row.name, keep=False) as connection:
             catalog = await observe_shared(connection, self._installation)
             defaults = await observe_defaults(connection, [row.owner])
+            changes = await read_changes_of_all(connection)
+            if known is not None and known.changes == changes and known.structure is not None:
+                structure: str | None = known.structure
+            else:
+                structure = await read_fingerprint(connection)
         found: list[Finding] = []
         for schema in catalog.schemas.values():
             if schema.owner == row.owner or schema.name == PUBLIC_SCHEMA:
@@ -102,4 +113,4 @@ class OwnDatabases:
                 acl = [item for item in schema.acl or () if not item.startswith("pg_database_owner=")]
                 own = replace(schema, owner=row.owner, acl=acl, defaults=defaults.get(row.owner, {}))
                 found.extend(compare_schema(own, group_of(row.owner), read_only=read_only))
-        return Inside(tuple(found), dict(catalog.registrations))
+        return Inside(tuple(found), dict(catalog.registrations), changes, structure)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tenantry_crds.common import RECREATE_ANNOTATION
 from tenantry_operator.engines.base import Credentials, DatabaseState, Desired, Isolation, Ownership, Presence
 from tenantry_operator.engines.postgres.view import Mend, View
 from tenantry_operator.errors import Stalled
-from tenantry_operator.names import RECREATE_ANNOTATION
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,10 @@ class Rounds(Generic[T]):
         known = self._known.get(name)
         return known.value if known is not None else None
 
+    def current(self, counters: Mapping[str, int]) -> dict[str, T]:
+        """What is known of those whose counter has not moved since."""
+        return {name: known.value for name, known in self._known.items() if known.counter == counters.get(name)}
+
     def all(self) -> dict[str, T]:
         """What is known, by name."""
         return {name: known.value for name, known in self._known.items()}

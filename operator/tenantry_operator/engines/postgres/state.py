@@ -33,13 +33,16 @@ class PostgresState:
         shared: Mapping[str, SharedCatalog],
         sizes: Mapping[str, int],
         own: Mapping[str, Inside],
+        structures: Mapping[tuple[str, str], str] | None = None,
     ) -> None:
+        """:param structures: fingerprints by shared database and schema."""
         self.taken_at = taken_at
         self.report = report
         self.catalog = catalog
         self.shared = shared
         self._installation = installation
         self.own = own
+        self._structures = structures or {}
         self._sizes = sizes
         self._own_roles = frozenset({*installation.roles, catalog.facts.admin})
 
@@ -109,6 +112,13 @@ class PostgresState:
     def installation(self) -> Installation:
         """Whose snapshot it is."""
         return self._installation
+
+    def structure(self, database: str, schema: str | None) -> str | None:
+        """The fingerprint of a tenant's database, when it is known."""
+        if schema is not None:
+            return self._structures.get((database, schema))
+        inside = self.own.get(database)
+        return inside.structure if inside is not None else None
 
     def size(self, database: str) -> int | None:
         """Bytes of a database, when they were measured."""
