@@ -17,18 +17,16 @@ import structlog
 
 from tenantry_operator.blueprints.book import Book
 from tenantry_operator.cache import Store
-from tenantry_operator.engines.base import Chain, Desired, Isolation, Pace, Presence, Structure
+from tenantry_operator.engines.base import Chain, Structure
+from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.instances.servers import Server
-from tenantry_operator.tenants.naming import scratch_names
 
 Object = dict[str, Any]
 Write = Callable[[Object, Object], Awaitable[Object]]
 _log = structlog.get_logger(__name__)
 
-_TIMEOUT = 300.0
-"""Seconds for one migration of an empty schema."""
 _AGAIN = 3600.0
 """Seconds after which a copy that could not be made is tried again."""
 _SERVERS = 8
@@ -44,21 +42,6 @@ class Expected:
     structure: Structure | None = None
     """In detail, when it was found out since the operator started."""
     since: float = field(default_factory=time.monotonic)
-
-
-def scratch(installation: str, blueprint: str) -> Desired:
-    """The scratch copy of a blueprint, on any server."""
-    return Desired(
-        installation=installation,
-        tenant="",
-        tenant_id="scratch",
-        entry="scratch",
-        isolation=Isolation.DATABASE,
-        names=scratch_names(blueprint),
-        blueprint=blueprint,
-        presence=Presence.LIVE,
-        pace=Pace(lock_timeout=_TIMEOUT, timeout=_TIMEOUT),
-    )
 
 
 class Expectations:
@@ -111,7 +94,7 @@ class Expectations:
             if chain is None:
                 return None
             try:
-                found = await server.engine.rehearse(scratch(self._installation, blueprint), [chain])
+                found = await server.engine.rehearse(scratch_copy(self._installation, blueprint), [chain])
             except Retryable:
                 raise
             except ReconcileError as error:

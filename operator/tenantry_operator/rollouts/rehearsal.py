@@ -10,10 +10,10 @@ import structlog
 from tenantry_crds.rollout import RolloutSpec
 from tenantry_crds.rollout_policy import OnFailure
 from tenantry_operator import conditions
-from tenantry_operator.blueprints.expectations import scratch
 from tenantry_operator.cache import Key
 from tenantry_operator.context import BLUEPRINT_VERSIONS, Context
 from tenantry_operator.engines.base import Chain, Structure
+from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.rollouts.members import followers, is_meant
 from tenantry_operator.tenants.view import placements_of
@@ -45,7 +45,7 @@ async def rehearse(context: Context, blueprint: str, spec: RolloutSpec, tenants:
     problem: ReconcileError | None = None
     found_out: Mapping[str, Structure] = {}
     try:
-        found_out = await server.engine.rehearse(scratch(context.installation, blueprint), chains)
+        found_out = await server.engine.rehearse(scratch_copy(context.installation, blueprint), chains)
     except Stalled as error:
         problem = error
     outcome = {

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from tenantry_operator.engines.base import Chain, DatabaseState, Desired, Isolation, Migration, Presence
-from tenantry_operator.engines.postgres import structures
+from tenantry_operator.engines.postgres import structures, untransacted
 from tenantry_operator.engines.postgres.engine import PostgresEngine
-from tenantry_operator.tenants.naming import scratch_names
+from tenantry_operator.engines.scratch import scratch_copy
 
 from .conftest import INSTALLATION, Blueprint
 
@@ -36,15 +36,7 @@ async def seen(shop: Blueprint, desired: Desired) -> DatabaseState:
 
 
 def scratch(shop: Blueprint) -> Desired:
-    return replace(
-        shop.desired("scratch"),
-        tenant="",
-        entry="scratch",
-        isolation=Isolation.DATABASE,
-        names=scratch_names(f"shop/{shop.name}"),
-        login=None,
-        chain=None,
-    )
+    return scratch_copy(INSTALLATION, f"shop/{shop.name}")
 
 
 @pytest.mark.parametrize("isolation", OWN)
@@ -180,3 +172,47 @@ async def test_what_is_not_there_has_no_structure(engine: PostgresEngine, bluepr
     assert gone.installation == INSTALLATION
     found = await engine.structure(gone)
     assert found is None or not found.objects
+
+
+async def test_a_copy_that_a_crash_left_is_dropped_with_the_next_sweep(
+    blueprint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = blueprint(Isolation.SCHEMA, ITEMS)
+    slow = Migration("1.1", "m", "CREATE INDEX CONCURRENTLY i ON items (id)", transactional=False)
+    chain = Chain.of(shop.chain.blueprint, "1.1", [*shop.chain.migrations, slow])
+
+    class Killed(BaseException):
+        pass
+
+    def reached(point: str) -> None:
+        if point == "migrator-made":
+            raise Killed
+
+    monkeypatch.setattr(untransacted, "reached", reached)
+    real = shop.engine.apply
+
+    async def applied(desired: Desired, *rest: Any) -> None:
+        if desired.presence is Presence.ABSENT and killed:
+            raise Killed
+        await real(desired, *rest)
+
+    killed: list[bool] = []
+    monkeypatch.setattr(shop.engine, "apply", applied)
+
+    async def structure(desired: Desired) -> None:
+        killed.append(True)
+
+    monkeypatch.setattr(shop.engine, "structure", structure)
+    with pytest.raises(Killed):
+        await shop.engine.rehearse(scratch(shop), [shop.chain, chain])
+    monkeypatch.undo()
+    name = scratch(shop).names.database
+    query = (
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE %s "
+        "UNION ALL SELECT datname FROM pg_database WHERE datname = %s"
+    )
+    with shop.server.superuser() as connection:
+        assert len(connection.execute(query, (f"{name}%", name)).fetchall()) >= 3
+        await shop.engine.observe()
+        await shop.engine.keep_templates({})
+        assert connection.execute(query, (f"{name}%", name)).fetchall() == []

@@ -49,9 +49,10 @@ from tenantry_operator.engines.postgres.sqlstate import translate
 from tenantry_operator.engines.postgres.state import PostgresState
 from tenantry_operator.engines.postgres.structures import SharedStructures, compare, read_structure
 from tenantry_operator.engines.postgres.usage import count
+from tenantry_operator.engines.scratch import ENTRY, scratch_copy
 from tenantry_operator.errors import Retryable
 from tenantry_operator.faults import reached
-from tenantry_operator.tenants.naming import connect_group_of, group_of, read_only_group_of
+from tenantry_operator.tenants.naming import SCRATCH_SUFFIX, connect_group_of, group_of, read_only_group_of
 
 _log = structlog.get_logger(__name__)
 
@@ -223,12 +224,25 @@ class PostgresEngine:
         return compare(expected, found)
 
     async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
-        """Keeps the template databases of these chains, and no others."""
+        """Keeps the template databases of these chains, and no others; nor scratch copies."""
         if self._catalog is not None:
             try:
                 await self._executor.templates.keep(self._catalog, chains)
+                await self._clear_scratch(self._catalog)
             except psycopg.Error as error:
                 raise _observation_error(error, f"server {self._connections.server}") from None
+
+    async def _clear_scratch(self, catalog: ServerCatalog) -> None:
+        """Drops the scratch copies that a crash left."""
+        comments = [
+            *(role.mark for name, role in catalog.roles.items() if SCRATCH_SUFFIX in name),
+            *(database.mark for name, database in catalog.databases.items() if SCRATCH_SUFFIX in name),
+        ]
+        marks = {mark for mark in map(Mark.decode, comments) if mark is not None}
+        for blueprint in sorted({mark.blueprint for mark in marks if (mark.tenant, mark.database) == ("", ENTRY)}):
+            copy = scratch_copy(self._installation.id, blueprint)
+            async with self._rehearsing:  # one that is being made is gone then
+                await self._settle(replace(copy, presence=Presence.ABSENT))
 
     async def _settle(self, desired: Desired) -> None:
         await self.apply(desired, self.plan(desired, await self.observe_one(desired), None), None)
