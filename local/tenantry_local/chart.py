@@ -21,7 +21,14 @@ MANAGER = "tenantry-local"
 VALUES: dict[str, Any] = {
     # The programs run beside the cluster, not in it: Deployments without pods, for what they say.
     "operator": {"replicas": 0},
-    "api": {"enabled": True, "replicas": 0},
+    "api": {
+        "enabled": True,
+        "replicas": 0,
+        "existingSecret": "tenantry-api-local",
+        # As the contract's clients know it, and nobody else reaches the loopback address.
+        "renderOpen": True,
+        "rateLimit": "",
+    },
 }
 
 Manifest = Mapping[str, Any]

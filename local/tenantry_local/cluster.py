@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tenantry_local import controlplane, devenv, pool, services
+from tenantry_local import controlplane, devenv, facade, pool, services
 from tenantry_local.build import ensure_controlplane, ensure_helm
 from tenantry_local.chart import Chart
 from tenantry_local.controlplane import ControlPlane
@@ -110,10 +110,10 @@ class Cluster:
         with self._locked():
             return self._start_operator(env, wait=wait)
 
-    def start_api(self) -> int:
-        """Starts the facade; returns its process id."""
+    def start_api(self, env: Mapping[str, str] | None = None) -> int:
+        """Starts the facade, with variables on top of the chart's; returns its process id."""
         with self._locked():
-            return self._start_api()
+            return self._start_api(env)
 
     def start_postgres(self) -> int:
         """Starts PostgreSQL, on the port it had unless that was taken; returns its process id."""
@@ -198,8 +198,9 @@ class Cluster:
     def _start_operator(self, env: Mapping[str, str] | None = None, *, wait: bool = True) -> int:
         return self._services().start_operator(self._rendered(), self.kubectl, env, wait=wait)
 
-    def _start_api(self) -> int:
-        return self._services().start_api(self._rendered(), self.kubectl, devenv.facade_variables(self.state))
+    def _start_api(self, env: Mapping[str, str] | None = None) -> int:
+        facade.apply(self.state, self.kubectl)
+        return self._services().start_api(self._rendered(), self.kubectl, env or {})
 
     def _services(self) -> Services:
         return Services(self.paths, self.state, self.processes, self.plane)

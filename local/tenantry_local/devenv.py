@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 
+from tenantry_local import facade
 from tenantry_local.paths import Paths, write_private
 from tenantry_local.postgres import Postgres
 from tenantry_local.state import State
-
-ADMIN_EMAIL = "admin@tenantry.example"
 
 
 def variables(paths: Paths, state: State, postgres: Postgres) -> dict[str, str]:
@@ -16,18 +15,8 @@ def variables(paths: Paths, state: State, postgres: Postgres) -> dict[str, str]:
     return {
         "KUBECONFIG": str(paths.kubeconfig),
         "TENANTRY_API_URL": f"http://127.0.0.1:{state.port('api')}",
-        **facade_variables(state),
+        **facade.variables(state),
         "DATABASE_ADMIN_URL": postgres.superuser_dsn(),
-    }
-
-
-def facade_variables(state: State) -> dict[str, str]:
-    """The facade's administrator and its signing key: what it is started with."""
-    return {
-        "TENANTRY_ADMIN_EMAIL": ADMIN_EMAIL,
-        "TENANTRY_ADMIN_PASSWORD": state.secret("api-admin-password"),
-        "TENANTRY_ADMIN_TOKEN": state.secret("api-admin-token"),
-        "TENANTRY_JWT_SECRET": state.secret("api-jwt"),
     }
 
 

@@ -9,7 +9,8 @@ from tenantry_local.kubectl import Kubectl
 from tenantry_local.postgres import ADMIN, Postgres
 
 NAME = "pool-a"
-REGION = "local"
+REGION = "eu-central-1"
+"""One of the regions that the facade knows."""
 CAPACITY = 100_000
 """Tenants. No real server is meant to hold as many; benchmarks try."""
 

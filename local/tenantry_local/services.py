@@ -58,7 +58,7 @@ class Services:
         port = self._state.port("api")
         own = {"TENANTRY_API_HOST": "127.0.0.1", "TENANTRY_API_PORT": str(port)}
         pid = self._start("api", rendered.container("api"), kubectl, own | dict(env))
-        self._processes.wait("api", http_probe(port, "/healthz"), timeout=60)
+        self._processes.wait("api", http_probe(port, "/readyz"), timeout=60)
         return pid
 
     def _start(

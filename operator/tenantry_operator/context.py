@@ -122,14 +122,13 @@ class Context:
             return obj
         meta = obj["metadata"]
         telemetry.api_writes.labels("patch", f"{resource.plural}/status").inc()
-        written = await self.kube.patch(
-            resource,
-            meta.get("namespace"),
-            meta["name"],
-            # The uid makes it a conflict when the object was deleted and created again in between.
-            {"metadata": {"uid": meta["uid"]}, "status": patch},
-            sub="status",
-        )
+        # The uid makes it a conflict when the object was deleted and created again in between.
+        which = {"uid": meta["uid"]}
+        if "usage" in patch:
+            # The facade writes there too: what was reported meanwhile must not be written over.
+            which["resourceVersion"] = meta["resourceVersion"]
+        body = {"metadata": which, "status": patch}
+        written = await self.kube.patch(resource, meta.get("namespace"), meta["name"], body, sub="status")
         store.put_answer(written)
         if told(written) != told(obj):
             # Somebody changed it meanwhile. The watch will show a version that is older than this answer, which

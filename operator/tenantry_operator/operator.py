@@ -33,6 +33,7 @@ from tenantry_operator.rollouts.phase import phase_of
 from tenantry_operator.rollouts.reconcile import RolloutReconciler
 from tenantry_operator.tenants.reconcile import TenantReconciler
 from tenantry_operator.tenants.secrets import remember
+from tenantry_operator.tenants.status import reported
 from tenantry_operator.workqueue import WorkQueue
 
 Object = dict[str, Any]
@@ -177,7 +178,8 @@ class Operator:
             self.tenant_queue.add(key)
             self._requeue_twins(obj)
             return
-        if before is None or told(before) != told(after):
+        news = before is None or told(before) != told(after)
+        if news or _reports(before) != _reports(after):
             self.tenant_queue.add(key)
 
     def _requeue_twins(self, gone: Object) -> None:
@@ -265,3 +267,7 @@ class Operator:
             return
         self.other_queue.add((kind, key_of(obj)))
         spread(obj)
+
+
+def _reports(tenant: Object | None) -> list[tuple[str, int]]:
+    return reported((tenant or {}).get("status") or {})

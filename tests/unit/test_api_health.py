@@ -1,4 +1,4 @@
-"""The facade serves its health check, with the settings of its environment."""
+"""The facade starts before the cluster answers, and says so; settings come from the environment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -17,12 +18,19 @@ import pytest
 from pydantic import ValidationError
 
 from tenantry_api.settings import Settings
+from tests.unit.cli_standin import write_kubeconfig
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """The URL of ``python -m tenantry_api`` on a free port."""
-    env = {**os.environ, "TENANTRY_API_PORT": "0", "TENANTRY_API_LOG_LEVEL": "INFO"}
+def serving(folder: Path) -> Iterator[str]:
+    """The URL of ``python -m tenantry_api`` on a free port. Nobody is where its kubeconfig says."""
+    write_kubeconfig(folder / "config", "http://127.0.0.1:9")
+    env = {
+        **os.environ,
+        "KUBECONFIG": str(folder / "config"),
+        "TENANTRY_API_PORT": "0",
+        "TENANTRY_API_LOG_LEVEL": "INFO",
+    }
     process = subprocess.Popen([sys.executable, "-m", "tenantry_api"], env=env, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -40,12 +48,16 @@ def serving() -> Iterator[str]:
         process.communicate(timeout=10)
 
 
-def test_healthz_and_nothing_else() -> None:
-    with serving() as url:
+def test_healthz_while_the_cluster_is_away(tmp_path: Path) -> None:
+    with serving(tmp_path) as url:
         with urlopen(f"{url}/healthz", timeout=10) as answer:
             assert answer.status == 200
             assert json.load(answer) == {"status": "ok"}
             assert answer.headers["server"] is None
+        with pytest.raises(HTTPError) as loading:
+            urlopen(f"{url}/readyz", timeout=10)
+        assert (loading.value.code, json.load(loading.value)) == (503, {"status": "loading"})
+        loading.value.close()
         for path in ("/", "/docs", "/openapi.json"):
             with pytest.raises(HTTPError) as refused:
                 urlopen(f"{url}{path}", timeout=10)

@@ -84,10 +84,14 @@ def test_crds_are_kept_unless_told_otherwise(default: list[Manifest]) -> None:
 
 
 def test_every_namespaced_object_says_its_namespace(everything: list[Manifest]) -> None:
-    cluster_scoped = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+    cluster_scoped = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Plan"}
+    # What the facade may do in its project is said there.
+    project = {"tenantry-api-read", "tenantry-api-write"}
     for value in everything:
-        expected = None if value["kind"] in cluster_scoped else NAMESPACE
-        assert value["metadata"].get("namespace") == expected, value["metadata"]["name"]
+        expected = {None} if value["kind"] in cluster_scoped else {NAMESPACE}
+        if value["metadata"]["name"] in project:
+            expected = {NAMESPACE, "default"}
+        assert value["metadata"].get("namespace") in expected, value["metadata"]["name"]
 
 
 def test_two_releases_of_a_name_share_no_cluster_scoped_object() -> None:
@@ -199,10 +203,11 @@ def test_pods_fit_the_restricted_profile(everything: list[Manifest], component: 
 def test_probes_and_services_name_ports_of_the_container(everything: list[Manifest], component: str) -> None:
     (container,) = pod(everything, component)["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    env = {entry["name"]: entry["value"] for entry in container["env"]}
+    env = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert {str(port) for port in ports.values()} == {env[name] for name in env if name.endswith("_PORT")}
     probes = [container[name]["httpGet"] for name in container if name.endswith("Probe")]
-    assert {(probe["path"], probe["port"] in ports) for probe in probes} == {("/healthz", True)}
+    ready = "/readyz" if component == "api" else "/healthz"
+    assert {(probe["path"], probe["port"] in ports) for probe in probes} == {("/healthz", True), (ready, True)}
     labels = named(everything, "Deployment", f"tenantry-{component}")["spec"]["template"]["metadata"]["labels"]
     selecting = [
         service
@@ -212,18 +217,18 @@ def test_probes_and_services_name_ports_of_the_container(everything: list[Manife
     assert [port["targetPort"] in ports for service in selecting for port in service["spec"]["ports"]] == [True]
 
 
-def test_only_the_operator_s_pod_holds_a_token(everything: list[Manifest]) -> None:
+def test_pods_hold_tokens_and_accounts_give_none_to_others(everything: list[Manifest]) -> None:
     accounts = of_kind(everything, "ServiceAccount")
     assert {value["metadata"]["name"] for value in accounts} == {"tenantry-operator", "tenantry-api"}
     assert {value["automountServiceAccountToken"] for value in accounts} == {False}
     assert pod(everything, "operator")["automountServiceAccountToken"] is True
-    assert pod(everything, "api")["automountServiceAccountToken"] is False
+    assert pod(everything, "api")["automountServiceAccountToken"] is True
     subjects = {
         subject["name"]
         for binding in of_kind(everything, "RoleBinding", "ClusterRoleBinding")
         for subject in binding["subjects"]
     }
-    assert subjects == {"tenantry-operator"}
+    assert subjects == {"tenantry-operator", "tenantry-api"}
 
 
 def test_digest_pins_the_image() -> None:
@@ -281,7 +286,11 @@ def test_network_policies_allow_what_is_listed_and_nothing_else() -> None:
     assert [[port["port"] for port in rule["ports"]] for rule in operator["ingress"]] == [["health"], ["metrics"]]
     api = named(objects, "NetworkPolicy", "tenantry-api")["spec"]
     assert api["policyTypes"] == ["Ingress", "Egress"]
-    assert "egress" not in api
+    assert [(sorted({port["port"] for port in rule["ports"]}), rule.get("to")) for rule in api["egress"]] == [
+        ([53], None),
+        ([443, 6443], None),
+        ([443, 6379], None),
+    ]
     assert [rule["from"] for rule in api["ingress"]] == [[gateway]]
     for component, spec in (("operator", operator), ("api", api)):
         labels = named(objects, "Deployment", f"tenantry-{component}")["spec"]["template"]["metadata"]["labels"]

@@ -131,3 +131,53 @@ def test_namespace_roles_of_people_are_extended(default: list[Manifest]) -> None
     assert targets(edit) == {"edit", "admin"}
     assert {resource for _, _, resource in rights(edit)} == WATCHED
     assert not of_kind(render({"rbac": {"create": False, "aggregate": False}}), "ClusterRole", "Role")
+
+
+def test_the_facade_writes_tenants_of_its_project_and_no_more() -> None:
+    objects = render({"api": {"enabled": True, "project": "shop"}})
+    found = {}
+    for binding in of_kind(objects, "RoleBinding", "ClusterRoleBinding"):
+        if {"tenantry-api"} == {subject["name"] for subject in binding["subjects"]}:
+            role = named_in(objects, binding)
+            where = binding["metadata"].get("namespace")
+            found.setdefault(where, set()).update(rights(role))
+    assert found == {
+        None: {(verb, "tenantry.dev", "plans") for verb in ("get", "list", "watch")},
+        NAMESPACE: {
+            *(
+                (verb, "tenantry.dev", kind)
+                for verb in ("get", "list", "watch")
+                for kind in ("tenants", "blueprints", "databaseinstances")
+            ),
+            ("get", "", "secrets"),
+        },
+        "shop": {
+            *(
+                (verb, "tenantry.dev", kind)
+                for verb in ("get", "list", "watch")
+                for kind in ("tenants", "blueprints", "databaseinstances")
+            ),
+            *((verb, "tenantry.dev", "tenants") for verb in ("create", "patch", "delete")),
+            ("patch", "tenantry.dev", "tenants/status"),
+            *((verb, "", "configmaps") for verb in ("create", "get", "patch")),
+        },
+    }
+    secrets = [
+        rule
+        for role in of_kind(objects, "Role")
+        if role["metadata"]["name"].startswith("tenantry-api")
+        for rule in role["rules"]
+        if "secrets" in rule["resources"]
+    ]
+    assert [rule["resourceNames"] for rule in secrets] == [["tenantry-api-accounts"]]
+
+
+def named_in(objects: list[Manifest], binding: Manifest) -> Manifest:
+    """The role of a binding."""
+    (found,) = [
+        role
+        for role in of_kind(objects, binding["roleRef"]["kind"])
+        if role["metadata"]["name"] == binding["roleRef"]["name"]
+        and role["metadata"].get("namespace") == binding["metadata"].get("namespace")
+    ]
+    return found

@@ -13,6 +13,7 @@ from tenantry_operator.engines.base import (
     DatabaseState,
     Desired,
     Isolation,
+    LoginLimits,
     Names,
     Ownership,
     Presence,
@@ -22,7 +23,7 @@ from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.tenants import status
 from tenantry_operator.tenants.lifecycle import Goal
 from tenantry_operator.tenants.outcome import Outcome, Seen
-from tenantry_operator.tenants.quotas import Usage
+from tenantry_operator.tenants.quotas import Limits, Usage
 from tenantry_operator.tenants.view import TenantView
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
@@ -65,6 +66,21 @@ def render(seen: TenantView, error: ReconcileError | None = None, *, at: datetim
 
 def condition(rendered: Any, kind: str) -> Any:
     return next(c for c in rendered["conditions"] if c["type"] == kind)
+
+
+def test_what_the_product_reports_counts_against_its_limit_and_is_kept() -> None:
+    told = {"resource": "api_calls", "used": 90, "source": "Reported", "updatedAt": "2026-11-01T00:00:00Z"}
+    seen = view({"usage": [told]})
+    limits = Limits(LoginLimits(), None, False, {"api_calls": 100})
+    found = status.usages(seen, [], limits, {})
+    assert found == [Usage("api_calls", 90, 100)]
+    assert found[0].near
+    assert status.render_usage(seen, found, {}, NOW) == [{**told, "limit": 100}]
+    # A usage query of that name goes before it.
+    counted = {"api_calls": [UsageRow("", 7)]}
+    assert status.usages(seen, [], limits, counted) == [Usage("api_calls", 7, 100)]
+    entry = status.render_usage(seen, [Usage("api_calls", 7, 100)], counted, NOW)[0]
+    assert (entry["used"], entry["source"]) == (7, "Query")
 
 
 def test_a_schema_that_somebody_changed_is_told_and_the_tenant_is_ready_all_the_same() -> None:

@@ -70,7 +70,16 @@ def usages(
             found.append(Usage(quotas.STORAGE, used, limits.storage))
     for resource, rows in sorted(counted.items()):
         found.append(Usage(resource, sum(row.count for row in rows), limits.counted.get(resource)))
+    for resource, used in reported(view.status):
+        if resource not in counted and resource != quotas.STORAGE:
+            found.append(Usage(resource, used, limits.counted.get(resource)))
     return found
+
+
+def reported(status: Object) -> list[tuple[str, int]]:
+    """What the product itself reported: resources, and how much of each is used."""
+    entries = status.get("usage") or []
+    return [(each["resource"], each.get("used") or 0) for each in entries if each.get("source") == "Reported"]
 
 
 def counted_before(view: TenantView) -> dict[str, list[UsageRow]]:
@@ -90,6 +99,11 @@ def render_usage(
     known = {entry["resource"]: entry for entry in view.status.get("usage") or []}
     rendered = []
     for usage in found:
+        known_entry = known.get(usage.resource, {})
+        if known_entry.get("source") == "Reported" and usage.resource not in counted:
+            kept = {name: value for name, value in known.pop(usage.resource).items() if name != "limit"}
+            rendered.append({**kept, **({} if usage.limit is None else {"limit": usage.limit})})
+            continue
         rows = counted.get(usage.resource, ())
         entry: Object = {
             "resource": usage.resource,

@@ -1,0 +1,1 @@
+"""Who is asking: tokens, accounts with passwords, a trusted gateway."""

@@ -1,0 +1,1 @@
+"""The contract of the Tenant Management API for institutions, version 1."""

@@ -1,0 +1,126 @@
+"""What the endpoints of institutions do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from tenantry_api.dialects.institutions import schemas, translate
+from tenantry_api.dialects.institutions.access import Access
+from tenantry_api.facade import Facade
+from tenantry_api.problems import Missing, Taken, Unauthenticated
+from tenantry_api.tenants import Tenant
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which tenants a list has; None: any."""
+
+    status: str | None = None
+    type: str | None = None
+    parent_id: UUID | None = None
+
+    def fit(self, tenant: Tenant) -> bool:
+        """Whether a tenant is in the list."""
+        return (
+            (self.status is None or translate.status_of(tenant) == self.status)
+            and (self.type is None or tenant.profile.get("type") == self.type)
+            and (self.parent_id is None or translate.parent_id_of(tenant) == str(self.parent_id))
+        )
+
+
+class Service:
+    """What takes more than a line."""
+
+    def __init__(self, facade: Facade) -> None:
+        self._facade = facade
+        self._tenants = facade.tenants
+
+    async def login(self, body: schemas.Login, where: str) -> Object:
+        """A token for an account.
+
+        :param where: the caller's address.
+        """
+        await self._facade.limiter.check(where)
+        if not self._facade.tokens.gives:
+            raise Unauthenticated("Nobody can log in here: there is no key to sign tokens with")
+        account = await self._facade.accounts.login(body.email, body.password, where)
+        token = self._facade.tokens.issue(account.email, account.role, tenant=account.tenant)
+        return translate.session(account, token)
+
+    def page(self, access: Access, skip: int, limit: int, filters: Filters) -> list[Object]:
+        """The tenants that somebody may read."""
+        found = [tenant for tenant in access.readable() if filters.fit(tenant)]
+        return [translate.item(tenant, self._limits(tenant)) for tenant in found[skip : skip + limit]]
+
+    def detail(self, tenant: Tenant) -> Object:
+        """A tenant."""
+        return translate.detail(tenant, self._limits(tenant))
+
+    def stats(self, tenant: Tenant) -> Object:
+        """What a tenant uses."""
+        return translate.stats(tenant, self._limits(tenant))
+
+    async def create(self, body: schemas.NewTenant) -> Object:
+        """Makes a tenant."""
+        parent = self._parent(body.parent_id) if body.parent_id is not None else None
+        spec = translate.spec_of(body, parent, self._facade.settings.institutions_databases)
+        if self._tenants.by_id(body.slug) is not None:
+            raise self._taken(body.slug)
+        try:
+            made = await self._tenants.create(body.slug, spec)
+        except Taken:
+            # Somebody else was faster.
+            raise self._taken(body.slug) from None
+        return translate.item(made, self._limits(made))
+
+    async def change(self, access: Access, tenant: Tenant, body: schemas.TenantChange) -> Object:
+        """Changes a tenant."""
+
+        def edit(now: Tenant, wanted: Object) -> None:
+            if "parent_id" in body.model_fields_set:
+                self._move(access, now, wanted["spec"], body.parent_id)
+            translate.apply_change(wanted["spec"], now, body, self._limits(now))
+            state = str(wanted["spec"].get("state") or "Active")
+            if state != now.state:
+                access.check_status(now, state)
+
+        return self.detail(await self._tenants.change(tenant.key, edit))
+
+    async def delete(self, tenant: Tenant) -> None:
+        """Marks a tenant as deleted; its data and the tenants below it stay."""
+
+        def edit(now: Tenant, wanted: Object) -> None:
+            wanted["spec"]["state"] = "Deleted"
+
+        await self._tenants.change(tenant.key, edit)
+
+    def _move(self, access: Access, now: Tenant, spec: Object, parent_id: UUID | None) -> None:
+        wanted = None if parent_id is None else str(parent_id)
+        if wanted == translate.parent_id_of(now):
+            return
+        found = self._tenants.by_uuid(wanted) if wanted is not None else None
+        access.check_move(found)
+        if parent_id is None:
+            spec["parent"] = None
+            return
+        parent = self._parent(parent_id)
+        if self._tenants.is_within(parent, now):
+            raise translate.refused("parent_id", "A tenant cannot be below itself")
+        spec["parent"] = parent.key[1]
+
+    def _parent(self, uuid: UUID) -> Tenant:
+        found = self._tenants.by_uuid(str(uuid))
+        if found is None or found.is_going:
+            raise Missing("Parent tenant not found")
+        return found
+
+    def _limits(self, tenant: Tenant) -> dict[str, int]:
+        return self._facade.catalog.limits(tenant)
+
+    @staticmethod
+    def _taken(slug: str) -> Taken:
+        return Taken(f"Slug '{slug}' already exists")

@@ -1,0 +1,1 @@
+"""The contract of tenant management, version 1."""

@@ -1,0 +1,1 @@
+"""The contract of neostack's Tenant Manager, version 3."""

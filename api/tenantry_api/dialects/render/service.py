@@ -1,0 +1,173 @@
+"""What the endpoints of render do."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tenantry_api.dialects.render import schemas, translate
+from tenantry_api.facade import Facade
+from tenantry_api.identity import slug_of
+from tenantry_api.problems import FieldError, Invalid, Missing, Taken, Unavailable
+from tenantry_api.tenants import Tenant
+from tenantry_operator.cache import Key
+
+Object = dict[str, Any]
+
+LARGEST_PAGE = 100
+_USUAL_PAGE = 10
+_NAME_TAKEN = "A tenant with this name already exists"
+_SLUG_TAKEN = "A tenant with this slug already exists"
+_COUNTED_SLUGS = 100
+_ATTEMPTS = 20
+
+
+class Service:
+    """What takes more than a line; one for each app."""
+
+    def __init__(self, facade: Facade) -> None:
+        self._facade = facade
+        self._tenants = facade.tenants
+        settings = facade.settings
+        self._kinds = tuple({**settings.render_services, **settings.render_databases})
+        self._claims: dict[str, Key | None] = {}
+        """Names that requests are about to give, and to which Tenant; None: to a new one."""
+        self._listed: list[Tenant] = []
+        self._listed_at = -1
+
+    def page(self, base: str, page: int, asked_size: int | None) -> Object:
+        """Some of the tenants, oldest first; none of them past the end.
+
+        :param base: the URL of the list.
+        """
+        found = self._visible()
+        size = min(asked_size or _USUAL_PAGE, LARGEST_PAGE)
+        start = (page - 1) * size
+        following, previous = translate.links(base, page, size, len(found), asked_size)
+        return {
+            "count": len(found),
+            "next": following,
+            "previous": previous,
+            "results": [self.detail(tenant) for tenant in found[start : start + size]],
+        }
+
+    def _visible(self) -> list[Tenant]:
+        epoch = self._facade.cache.tenants.epoch
+        if epoch != self._listed_at:
+            self._listed = [tenant for tenant in self._tenants.all() if self._is_shown(tenant)]
+            self._listed_at = epoch
+        return self._listed
+
+    def _is_shown(self, tenant: Tenant) -> bool:
+        if tenant.number is None or tenant.state == "Deleted":
+            return False
+        # A copied label: the id is the older one's, and leads to that only.
+        holder = self._tenants.by_number(tenant.number)
+        return holder is not None and holder.key == tenant.key
+
+    def find(self, number: int) -> Tenant:
+        """The tenant of an id.
+
+        :raises Missing: when there is none, or it is soft-deleted.
+        """
+        found = self._tenants.by_number(number)
+        if found is None or not self._is_shown(found):
+            raise Missing("Tenant not found")
+        return found
+
+    def detail(self, tenant: Tenant) -> Object:
+        """A tenant."""
+        return translate.detail(tenant, self._kinds)
+
+    def provisioning(self, tenant: Tenant) -> Object:
+        """How the provisioning of a tenant is."""
+        return translate.provisioning(tenant, self._kinds)
+
+    async def create(self, body: schemas.NewTenant) -> Object:
+        """Makes a tenant, and does not wait for it."""
+        name = body.display_name
+        spec = translate.new_spec(name, self._facade.settings)
+        with self._claimed(name):
+            if body.slug:
+                try:
+                    made = await self._tenants.create(body.slug, spec)
+                except Taken as error:
+                    raise _wrong("slug", _SLUG_TAKEN) from error
+            else:
+                made = await self._create_with_some_slug(name, spec)
+        return self.detail(made)
+
+    async def _create_with_some_slug(self, name: str, spec: Object) -> Tenant:
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._tenants.create(self._free_slug(name), spec)
+            except Taken:
+                continue  # somebody else was faster
+        raise Unavailable("many tenants of such a name are being made; try again", retry_after=1)
+
+    def _free_slug(self, name: str) -> str:
+        for number in range(1, _COUNTED_SLUGS):
+            slug = slug_of(name, number=number)
+            if self._tenants.by_id(slug) is None:
+                return slug
+        return slug_of(name, number=_COUNTED_SLUGS + secrets.randbelow(1_000_000_000))
+
+    async def change(self, tenant: Tenant, body: schemas.TenantChange) -> Object:
+        """Changes a tenant."""
+
+        def edit(now: Tenant, wanted: Object) -> None:
+            _same(now, tenant)
+            spec = wanted["spec"]
+            if body.name is not None and body.name != now.display_name:
+                spec["displayName"] = body.name
+            if body.custom_plugin_repo:
+                spec.setdefault("profile", {})["pluginRepo"] = body.custom_plugin_repo
+            elif body.custom_plugin_repo == "" and now.profile:
+                spec["profile"].pop("pluginRepo", None)
+
+        if body.name is None:
+            return self.detail(await self._tenants.change(tenant.key, edit))
+        with self._claimed(body.name, tenant):
+            return self.detail(await self._tenants.change(tenant.key, edit))
+
+    async def delete(self, tenant: Tenant) -> Object:
+        """Starts to delete a tenant with its data."""
+        if not tenant.is_going:
+
+            def edit(now: Tenant, wanted: Object) -> None:
+                _same(now, tenant)
+                wanted["spec"]["deletionPolicy"] = "Delete"
+
+            await self._tenants.delete(await self._tenants.change(tenant.key, edit))
+        return {"message": "Tenant deletion initiated", "tenant_id": tenant.number}
+
+    @contextmanager
+    def _claimed(self, name: str, own: Tenant | None = None) -> Iterator[None]:
+        """Keeps a name, whatever its letters' case, while it is being given.
+
+        :param own: the tenant that may have it already.
+        :raises Invalid: when it is another's.
+        """
+        folded = name.casefold()
+        key = own.key if own is not None else None
+        others = [each for each in self._tenants.by_display_name(name) if each.key != key]
+        claimed = folded in self._claims and (key is None or self._claims[folded] != key)
+        if claimed or any(each.state != "Deleted" for each in others):
+            raise _wrong("name", _NAME_TAKEN)
+        self._claims[folded] = key
+        try:
+            yield
+        finally:
+            self._claims.pop(folded, None)
+
+
+def _same(now: Tenant, tenant: Tenant) -> None:
+    """:raises Missing: when the object is another tenant's by now, or soft-deleted."""
+    if now.meta["uid"] != tenant.meta["uid"] or now.state == "Deleted":
+        raise Missing("Tenant not found")
+
+
+def _wrong(field: str, message: str) -> Invalid:
+    return Invalid(message, errors=[FieldError(field, message)])

@@ -1,0 +1,375 @@
+"""Tenants as the dialects use them: found in the cache, changed at the API server.
+
+A change is a merge patch of the version that was read, and only of fields that nobody else manages: what GitOps or
+a person with kubectl set is theirs, and answered with their name. Who changed something reads it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from tenantry_api import identity
+from tenantry_api.cache import Cache
+from tenantry_api.ownership import leaves, owners
+from tenantry_api.problems import Forbidden, Invalid, Missing, Owned, Problem, Taken, Unavailable
+from tenantry_api.settings import Settings
+from tenantry_api.tenants import NUMBER_LABEL, Tenant
+from tenantry_operator import conditions
+from tenantry_operator.cache import Key
+from tenantry_operator.context import TENANTS
+from tenantry_operator.errors import ReconcileError
+from tenantry_operator.kube import CONFIGMAPS, ApiError, Conflict, KubeClient, NotFound, merge_patch
+
+Object = dict[str, Any]
+_log = structlog.get_logger(__name__)
+
+MANAGER = "tenantry-api"
+COUNTER = "tenantry-numbers"
+"""The ConfigMap of a project that holds the next tenant's number."""
+_ATTEMPTS = 8
+_NUMBER_EVERY = 2.0
+_MERGE_PATCH = "application/merge-patch+json"
+
+
+class Tenants:
+    """The Tenants of one project."""
+
+    def __init__(self, settings: Settings, kube: KubeClient, cache: Cache) -> None:
+        self.settings = settings
+        self.cache = cache
+        self._kube = kube
+        self._numbers = Numbers(kube, cache, settings.project)
+
+    # Reading
+
+    @property
+    def project(self) -> str:
+        """The namespace that is served."""
+        return self.settings.project
+
+    def all(self) -> list[Tenant]:
+        """All Tenants, oldest first."""
+        return [Tenant(obj) for obj in self.cache.tenants.ordered(self.project)]
+
+    def by_id(self, tenant_id: str) -> Tenant | None:
+        """By the public id."""
+        return self._first("id", f"{self.project}/{tenant_id}")
+
+    def by_uuid(self, uuid: str) -> Tenant | None:
+        """By the UUID, in any spelling of it."""
+        found = self._first("uuid", uuid.lower())
+        return found if found is not None and found.key[0] == self.project else None
+
+    def by_number(self, number: int) -> Tenant | None:
+        """By the whole number."""
+        return self._first("number", f"{self.project}/{number}")
+
+    def by_name(self, name: str) -> Tenant | None:
+        """By the object's name, as ``spec.parent`` has it."""
+        obj = self.cache.tenants.get((self.project, name))
+        return Tenant(obj) if obj is not None else None
+
+    def by_request(self, key: str) -> Tenant | None:
+        """The one that a request with an Idempotency-Key made or changed; ``key`` as in ``idempotency``."""
+        return self._first("request", key)
+
+    def by_display_name(self, name: str) -> list[Tenant]:
+        """By the name for people, whatever its letters' case."""
+        index = f"{self.project}/{name.casefold()}"
+        return [Tenant(obj) for obj in self.cache.tenants.all("name", index)]
+
+    def children(self, tenant: Tenant) -> list[Tenant]:
+        """Those whose parent it is."""
+        return [Tenant(obj) for obj in self.cache.tenants.all("parent", "/".join(tenant.key))]
+
+    def is_within(self, tenant: Tenant, ancestor: Tenant) -> bool:
+        """Whether a Tenant is another one, or below it."""
+        seen: set[Key] = set()
+        at: Tenant | None = tenant
+        while at is not None and at.key not in seen:
+            if at.key == ancestor.key:
+                return True
+            seen.add(at.key)
+            at = self.by_name(at.spec.get("parent") or "")
+        return False
+
+    def _first(self, index: str, value: str) -> Tenant | None:
+        found = self.cache.tenants.all(index, value)
+        if not found:
+            return None
+        # Two of one id: the older one has it.
+        return Tenant(min(found, key=lambda obj: (obj["metadata"]["creationTimestamp"], obj["metadata"]["uid"])))
+
+    # Writing
+
+    async def create(
+        self, tenant_id: str, spec: Object, *, annotations: Mapping[str, str] | None = None
+    ) -> Tenant:
+        """Makes a Tenant.
+
+        :param spec: without the id.
+        :raises Taken: when there is one of that id.
+        """
+        if self.by_id(tenant_id) is not None:
+            raise Taken(f"a tenant with the id '{tenant_id}' already exists")
+        number = await self._numbers.take()
+        name = identity.name_of(tenant_id, taken=self._is_anothers(tenant_id))
+        body = {
+            "apiVersion": f"{TENANTS.group}/{TENANTS.version}",
+            "kind": TENANTS.kind,
+            "metadata": {
+                "name": name,
+                "labels": {NUMBER_LABEL: str(number)},
+                "annotations": dict(annotations or {}),
+            },
+            "spec": {"id": tenant_id, **spec},
+        }
+        try:
+            made = await self._kube.request(
+                "POST", TENANTS.path(self.project), body, query={"fieldManager": MANAGER}
+            )
+        except Conflict:
+            # Another replica was faster, or the cache has not heard of it yet.
+            raise Taken(f"a tenant with the id '{tenant_id}' already exists") from None
+        except ApiError as error:
+            raise problem_of(error) from error
+        return self._keep(made)
+
+    def _is_anothers(self, tenant_id: str) -> bool:
+        there = self.by_name(identity.name_of(tenant_id))
+        return there is not None and there.id != tenant_id
+
+    def _keep(self, obj: Object) -> Tenant:
+        tenant = Tenant(obj)
+        if not self.cache.tenants.put(obj):
+            # The watch was faster; only the store knows from ``managedFields`` when it was changed.
+            tenant = Tenant(self.cache.tenants.get(tenant.key) or obj)
+        self.cache.tell(tenant.key)
+        return tenant
+
+    async def change(self, key: Key, edit: Callable[[Tenant, Object], None]) -> Tenant:
+        """Changes a Tenant.
+
+        :param edit: called with the Tenant as it is and a copy of it that may be changed; more than once
+            when somebody else changes it at the same time. What it raises ends it.
+        :raises Missing: when it is gone.
+        :raises Owned: when somebody else manages one of the fields.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                live = await self._kube.get(TENANTS, *key)
+                wanted = copy.deepcopy(live)
+                edit(Tenant(live), wanted)
+                patch = _patch(live, wanted)
+                if patch is None:
+                    return self._keep(live)
+                _check(live, patch)
+                patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
+                query = {"fieldManager": MANAGER}
+                path = TENANTS.path(*key)
+                written = await self._kube.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
+            except Conflict:
+                await asyncio.sleep(0.02 * attempt)
+            except ApiError as error:
+                raise problem_of(error) from error
+            else:
+                return self._keep(written)
+        raise Unavailable("the tenant is being changed by somebody else; try again", retry_after=1)
+
+    async def delete(self, tenant: Tenant) -> None:
+        """Deletes the object, by its deletionPolicy; one that is gone is fine."""
+        try:
+            await self._kube.delete(TENANTS, *tenant.key, uid=tenant.meta["uid"])
+        except Conflict:
+            return  # it is another one by now
+        except ApiError as error:
+            raise problem_of(error) from error
+        with suppress(ReconcileError):
+            try:
+                self._keep(await self._kube.get(TENANTS, *tenant.key))
+            except NotFound:
+                self.cache.tenants.drop(tenant.key, tenant.meta["uid"])
+
+    async def report(self, key: Key, resource: str, used: int, breakdown: list[Object] | None = None) -> Object:
+        """Takes in how much of a resource a tenant uses; returns the entry in its status.
+
+        :raises Taken: when the operator counts that resource itself.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                live = await self._kube.get(TENANTS, *key)
+                usage = [dict(entry) for entry in (live.get("status") or {}).get("usage") or []]
+                entry = next((each for each in usage if each["resource"] == resource), None)
+                if entry is not None and entry.get("source") not in (None, "Reported"):
+                    raise Taken(f"{resource} is counted by the server itself, and cannot be reported")
+                if entry is None:
+                    entry = {"resource": resource}
+                    usage.append(entry)
+                if len(usage) > 64:
+                    raise Invalid("a tenant has at most 64 resources")
+                entry.update({"used": used, "source": "Reported", "updatedAt": conditions.timestamp()})
+                if breakdown is not None:
+                    entry["breakdown"] = breakdown
+                patch = {
+                    "metadata": {"resourceVersion": live["metadata"]["resourceVersion"]},
+                    "status": {"usage": usage},
+                }
+                path = TENANTS.path(*key, "status")
+                query = {"fieldManager": MANAGER}
+                written = await self._kube.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
+            except Conflict:
+                await asyncio.sleep(0.02 * attempt)
+            except ApiError as error:
+                raise problem_of(error) from error
+            else:
+                self._keep(written)
+                return entry
+        raise Unavailable("the tenant is being changed by somebody else; try again", retry_after=1)
+
+    async def settle(self, tenant: Tenant, done: Callable[[Tenant], bool] | None = None) -> Tenant:
+        """Waits a while for a Tenant to be ready, or stalled; returns it as it is then.
+
+        :raises Missing: when it went meanwhile.
+        """
+
+        def enough(obj: Object | None) -> bool:
+            if obj is None:
+                return True
+            now = Tenant(obj)
+            return done(now) if done is not None else now.is_ready or now.is_stalled
+
+        found = await self.cache.wait(tenant.key, enough, self.settings.wait)
+        if found is None:
+            raise Missing("the tenant is gone")
+        return Tenant(found)
+
+    async def number_others(self) -> None:
+        """Gives numbers to Tenants that were made with kubectl, until cancelled."""
+        while True:
+            await asyncio.sleep(_NUMBER_EVERY)
+            try:
+                for tenant in self.all():
+                    if tenant.number is None and not tenant.is_going:
+                        await self._give_number(tenant)
+            except (ReconcileError, Problem) as error:
+                _log.info("a tenant got no number yet", error=str(error))
+
+    async def _give_number(self, tenant: Tenant) -> None:
+        number = await self._numbers.take()
+
+        def label(live: Tenant, wanted: Object) -> None:
+            if live.number is None:
+                wanted["metadata"].setdefault("labels", {})[NUMBER_LABEL] = str(number)
+
+        await self.change(tenant.key, label)
+
+
+class Numbers:
+    """Whole numbers of a project, each given once, whoever asks."""
+
+    def __init__(self, kube: KubeClient, cache: Cache, namespace: str) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._namespace = namespace
+        self._lock = asyncio.Lock()
+        self._asked = 0
+        self._given: list[int] = []
+
+    async def take(self) -> int:
+        """The next number.
+
+        :raises Problem: when the API server is away.
+        """
+        self._asked += 1
+        async with self._lock:
+            if not self._given:
+                # Whoever waits meanwhile is served by the same write.
+                self._given = await self._reserve(max(1, self._asked))
+            self._asked -= 1
+            return self._given.pop(0)
+
+    async def _reserve(self, count: int) -> list[int]:
+        namespace = self._namespace
+        for attempt in range(_ATTEMPTS * 4):
+            try:
+                first = await self._advance(namespace, count)
+            except Conflict:
+                await asyncio.sleep(0.01 * attempt)
+            except ApiError as error:
+                raise problem_of(error) from error
+            else:
+                return list(range(first, first + count))
+        raise Unavailable("numbers are given to many others just now; try again", retry_after=1)
+
+    async def _advance(self, namespace: str, count: int) -> int:
+        known = [tenant.number or 0 for tenant in map(Tenant, self._cache.tenants.ordered(namespace))]
+        lowest = max(known, default=0) + 1
+        try:
+            live = await self._kube.get(CONFIGMAPS, namespace, COUNTER)
+        except NotFound:
+            body = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": COUNTER},
+                "data": {"next": str(lowest + count)},
+            }
+            await self._kube.request("POST", CONFIGMAPS.path(namespace), body, query={"fieldManager": MANAGER})
+            return lowest
+        text = (live.get("data") or {}).get("next") or "1"
+        first = max(lowest, int(text) if text.isdecimal() else 1)
+        patch = {
+            "metadata": {"resourceVersion": live["metadata"]["resourceVersion"]},
+            "data": {"next": str(first + count)},
+        }
+        path = CONFIGMAPS.path(namespace, COUNTER)
+        query = {"fieldManager": MANAGER}
+        await self._kube.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
+        return first
+
+
+def _patch(live: Object, wanted: Object) -> Object | None:
+    """What is to be changed; status and metadata other than labels and annotations are not for callers."""
+    old: Object = {"spec": live["spec"], "metadata": _said(live)}
+    new: Object = {"spec": _pruned(wanted["spec"]), "metadata": _said(wanted)}
+    return merge_patch(old, new)
+
+
+def _said(obj: Object) -> Object:
+    meta = obj["metadata"]
+    return {"labels": meta.get("labels") or {}, "annotations": meta.get("annotations") or {}}
+
+
+def _pruned(spec: Object) -> Object:
+    return {name: value for name, value in spec.items() if value is not None}
+
+
+def _check(live: Object, patch: Object) -> None:
+    """:raises Owned: when somebody else manages a field of the spec that is to be changed."""
+    for path in leaves(patch.get("spec") or {}, ("spec",)):
+        others = owners(live, path, MANAGER)
+        if others:
+            field = ".".join(path[1:])
+            raise Owned(f"{field} is managed by {', '.join(others)}: change it there")
+
+
+def problem_of(error: ApiError) -> Problem:
+    """What an answer of the API server means for a caller."""
+    said = error.message.partition(": ")[2] or error.message
+    if error.status == 404:
+        return Missing("Tenant not found")
+    if error.status in (400, 422):
+        return Invalid(said)
+    if error.status == 403:
+        _log.error("the API server refuses", error=error.message)
+        return Forbidden("the server may not do that; its operator has to allow it")
+    if error.status == 409:
+        return Taken("it was changed by somebody else at the same time; try again")
+    if error.status == 413:
+        return Invalid("it is too large", status=413)
+    return Unavailable("the cluster does not answer; try again")

@@ -1,0 +1,200 @@
+"""What the facade promises while things break: the API server away, replicas at once, killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import running
+from tests.contract.conftest import QUICK, Stack
+
+pytestmark = pytest.mark.e2e
+
+NEOSTACK, MANAGEMENT, RENDER = "/api/v3", "/tenant-management/v1", "/api"
+
+
+@pytest.fixture(scope="module")
+def own(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """A stack that may be broken."""
+    with running("resilience", request, operator=False, api=False) as started:
+        started.start_operator(QUICK)
+        started.start_api()
+        yield Stack(started)
+
+
+@contextmanager
+def second_facade(stack: Stack) -> Iterator[str]:
+    """Another replica; its URL."""
+    pid = stack.cluster.processes.pid("api")
+    assert pid is not None
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    environment = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    environment |= {"TENANTRY_API_PORT": "0", "TENANTRY_API_LOG_FORMAT": "console"}
+    command = [sys.executable, "-m", "tenantry_api"]
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        url = ""
+        for line in process.stderr:
+            if "running on http" in line:
+                url = line.split("running on ")[1].split()[0]
+                break
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        try:
+            deadline = time.monotonic() + 30
+            while httpx.get(f"{url}/readyz").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+
+
+def bearer(stack: Stack) -> dict[str, str]:
+    return {"Authorization": f"Bearer {stack.token()}"}
+
+
+def numbers(stack: Stack) -> list[int]:
+    page = httpx.get(f"{stack.url}{RENDER}/tenants/", params={"page_size": 100}).json()
+    return [each["id"] for each in page["results"]]
+
+
+def test_replicas_at_once_make_one_tenant_of_an_id(own: Stack) -> None:
+    with second_facade(own) as other, ThreadPoolExecutor(12) as pool:
+        urls = [own.url, other] * 6
+
+        def make(url: str) -> int:
+            body = {"id": "only-one", "name": "x"}
+            return httpx.post(f"{url}{NEOSTACK}/tenants", json=body, headers=bearer(own), timeout=30).status_code
+
+        codes = sorted(pool.map(make, urls))
+    assert codes == [201] + [409] * 11
+
+
+def test_replicas_at_once_make_one_tenant_of_an_idempotency_key(own: Stack) -> None:
+    with second_facade(own) as other, ThreadPoolExecutor(12) as pool:
+        urls = [own.url, other] * 6
+
+        def make(url: str) -> httpx.Response:
+            headers = {**bearer(own), "Idempotency-Key": "one-key"}
+            body = {"slug": "one-key", "legal_name": "One"}
+            return httpx.post(f"{url}{MANAGEMENT}/tenants", json=body, headers=headers, timeout=30)
+
+        answers = list(pool.map(make, urls))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.text for answer in answers}) == 1
+    # Another body under the same key is another request.
+    headers = {**bearer(own), "Idempotency-Key": "one-key"}
+    body = {"slug": "another", "legal_name": "One"}
+    assert httpx.post(f"{own.url}{MANAGEMENT}/tenants", json=body, headers=headers).status_code == 422
+
+
+def test_replicas_give_every_tenant_a_number_of_its_own(own: Stack) -> None:
+    before = set(numbers(own))
+    with second_facade(own) as other, ThreadPoolExecutor(8) as pool:
+
+        def make(number: int) -> int:
+            url = own.url if number % 2 else other
+            answer = httpx.post(f"{url}{RENDER}/tenants/", json={"name": f"Numbered {number}"}, timeout=30)
+            assert answer.status_code == 201, answer.text
+            return int(answer.json()["id"])
+
+        given = list(pool.map(make, range(20)))
+    assert len(set(given)) == 20
+    assert not before & set(given)
+
+
+def test_a_tenant_of_kubectls_gets_the_next_number(own: Stack) -> None:
+    highest = max(numbers(own), default=0)
+    manifest = {"metadata": {"name": "by-kubectl", "namespace": "default"}, "spec": {"displayName": "By hand"}}
+    own.api.apply({"apiVersion": "tenantry.dev/v1alpha1", "kind": "Tenant", **manifest})
+    found = own.api.wait(
+        "tenant",
+        "by-kubectl",
+        "default",
+        lambda t: t is not None and "tenantry.dev/number" in (t["metadata"].get("labels") or {}),
+        30,
+    )
+    assert int(found["metadata"]["labels"]["tenantry.dev/number"]) > highest
+
+
+def test_killed_in_the_middle_it_loses_no_write_and_doubles_none(own: Stack) -> None:
+    confirmed: dict[int, Any] = {}
+    stop = threading.Event()
+
+    def make(number: int) -> None:
+        headers = {**bearer(own), "Idempotency-Key": f"killed-{number}"}
+        body = {"slug": f"killed-{number}", "legal_name": "x"}
+        while not stop.is_set():
+            try:
+                answer = httpx.post(f"{own.url}{MANAGEMENT}/tenants", json=body, headers=headers, timeout=10)
+            except httpx.HTTPError:
+                time.sleep(0.05)
+                continue
+            if answer.status_code == 201:
+                confirmed[number] = answer.json()
+                return
+            assert answer.status_code == 503, answer.text
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(10) as pool:
+        futures = [pool.submit(make, number) for number in range(40)]
+        for _ in range(3):
+            time.sleep(0.25)
+            own.cluster.kill("api")
+            own.cluster.start_api()
+        deadline = time.monotonic() + 60
+        while not all(future.done() for future in futures) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        stop.set()
+    for future in futures:
+        future.result()
+    assert len(confirmed) == 40
+    names = own.cluster.kubectl("get", "tenants", "-n", "default", "-o", "name").split()
+    assert len([name for name in names if "killed-" in name]) == 40
+    for number, answer in confirmed.items():
+        found = httpx.get(f"{own.url}{MANAGEMENT}/tenants/killed-{number}", headers=bearer(own)).json()
+        assert found["tenant_id"] == answer["tenant_id"]
+
+
+def test_with_the_api_server_away_reads_go_on_and_writes_are_told_to_come_back(own: Stack) -> None:
+    path = f"{own.url}{NEOSTACK}/tenants"
+    body = {"id": "before", "name": "x"}
+    assert httpx.post(path, json=body, headers=bearer(own), timeout=30).status_code == 201
+    assert "Warning" not in httpx.get(f"{path}/before", headers=bearer(own)).headers
+    own.cluster.kill("kube-apiserver")
+    try:
+        for method, where, content in (
+            ("POST", path, {"id": "during", "name": "x"}),
+            ("PATCH", f"{path}/before", {"name": "y"}),
+            ("DELETE", f"{path}/before", None),
+        ):
+            answer = httpx.request(method, where, json=content, headers=bearer(own), timeout=30)
+            assert answer.status_code == 503, answer.text
+            assert int(answer.headers["Retry-After"]) >= 1
+        deadline = time.monotonic() + 30
+        while "Warning" not in (answer := httpx.get(f"{path}/before", headers=bearer(own))).headers:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert (answer.status_code, answer.json()["name"]) == (200, "x")
+    finally:
+        own.cluster.up(operator=False, api=False)
+    deadline = time.monotonic() + 60
+    while "Warning" in httpx.get(f"{path}/before", headers=bearer(own)).headers:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert httpx.patch(f"{path}/before", json={"name": "y"}, headers=bearer(own), timeout=30).status_code == 200
+    own.api.patch("tenant", "before", "default", {"metadata": {"labels": {"a": "b"}}, "spec": {"tags": []}})
+    assert httpx.get(f"{path}/before", headers=bearer(own)).json()["name"] == "y"
