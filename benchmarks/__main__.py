@@ -10,13 +10,13 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import drift, footprint, peers, provision, restart, rollout, sampling, steady, templates
+from benchmarks import drift, facade, footprint, peers, provision, restart, rollout, sampling, steady, templates
 from benchmarks.environment import RESULTS, Result, as_json, machine, save, say, show
 from benchmarks.population import populated
 from tenantry_local.build import BuildError
 from tenantry_local.errors import LocalError
 
-NAMES = ("provision", "rollout", "template", "restart", "steady", "memory", "drift", "peers")
+NAMES = ("provision", "rollout", "template", "restart", "steady", "memory", "drift", "peers", "facade")
 PROVISION, RESTART, PEERS = 1_000, 10_000, 100
 
 
@@ -34,6 +34,7 @@ def _arguments() -> argparse.Namespace:
         "memory: the operator against kopf alone. "
         "drift: damage done by hand until it is mended. "
         "peers: other operators on the same servers. "
+        "facade: reads through each REST contract, against the same objects straight from kube-apiserver. "
         "python -m benchmarks.references: the references of rollout and template alone. "
         "Figures that were measured while the machine does other work are worth nothing.",
     )
@@ -42,7 +43,8 @@ def _arguments() -> argparse.Namespace:
         "--tenants",
         type=int,
         metavar="N",
-        help=f"Tenants; else {PROVISION:,} for provision and rollout, {RESTART:,} for restart, steady and memory, "
+        help=f"Tenants; else {PROVISION:,} for provision and rollout, {RESTART:,} for restart, steady, memory and "
+        "facade, "
         f"{PEERS} for peers",
     )
     parser.add_argument(
@@ -121,6 +123,8 @@ async def _run(arguments: argparse.Namespace, output: _Output) -> None:
         await output.take(drift.run(arguments.rounds))
     if "peers" in wanted:
         await output.take(peers.run(arguments.tenants or PEERS, arguments.ext_postgres_operator))
+    if "facade" in wanted:
+        await output.take(facade.run(arguments.tenants or RESTART, PROVISION))
 
 
 def main() -> int:

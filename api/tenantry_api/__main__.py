@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 
 import uvicorn
+import uvloop
 from kubernetes.aio.config import ConfigException
 from pydantic import ValidationError
 from starlette.types import ASGIApp
@@ -57,7 +57,7 @@ def main() -> None:
         sys.exit(2)
     telemetry.configure_logging(settings.log_level, settings.log_format)
     try:
-        asyncio.run(serve(settings))
+        uvloop.run(serve(settings))
     except ConfigException as error:
         sys.stderr.write(f"no way to the API server: {error}; set KUBECONFIG or run in a cluster\n")
         sys.exit(2)

@@ -43,7 +43,9 @@ class TenantStore(Store):
         )
         self.epoch = 0
         """Moves with every change."""
+        self._wrapped: dict[Key, Tenant] = {}
         self._sorted: dict[str, list[Key]] = {}
+        self._listed: dict[str, tuple[int, list[Tenant]]] = {}
 
     def _keep(self, obj: Object) -> None:
         obj[UPDATED] = max(
@@ -58,25 +60,36 @@ class TenantStore(Store):
             self._sorted.pop(obj["metadata"]["namespace"], None)
         self.epoch += 1
         super()._keep(obj)
+        self._wrapped[key_of(obj)] = Tenant(obj)
 
     def drop(self, key: Key, uid: str | None = None) -> bool:
         """Forgets an object; with ``uid`` only that very one. True when it was known."""
         gone = super().drop(key, uid)
         if gone:
+            self._wrapped.pop(key, None)
             self._sorted.pop(key[0], None)
             self.epoch += 1
         return gone
 
-    def ordered(self, namespace: str) -> list[Object]:
-        """The Tenants of a namespace, oldest first."""
+    def tenant(self, key: Key) -> Tenant | None:
+        """A Tenant; the same one until it changes."""
+        return self._wrapped.get(key)
+
+    def ordered(self, namespace: str) -> list[Tenant]:
+        """The Tenants of a namespace, oldest first. Not to be changed."""
+        epoch, listed = self._listed.get(namespace, (-1, []))
+        if epoch != self.epoch:
+            listed = [self._wrapped[key] for key in self._order(namespace)]
+            self._listed[namespace] = (self.epoch, listed)
+        return listed
+
+    def _order(self, namespace: str) -> list[Key]:
         keys = self._sorted.get(namespace)
         if keys is None:
             found = [obj for obj in self._objects.values() if obj["metadata"]["namespace"] == namespace]
-            found.sort(
-                key=lambda obj: (obj["metadata"]["creationTimestamp"], _order(obj), obj["metadata"]["name"])
-            )
+            found.sort(key=_age)
             keys = self._sorted[namespace] = [key_of(obj) for obj in found]
-        return [self._objects[key] for key in keys]
+        return keys
 
 
 def _number(obj: Object) -> Iterable[str]:
@@ -84,8 +97,8 @@ def _number(obj: Object) -> Iterable[str]:
     return (f"{obj['metadata']['namespace']}/{number}",) if number else ()
 
 
-def _order(obj: Object) -> int:
-    return Tenant(obj).number or 0
+def _age(obj: Object) -> tuple[str, int, str]:
+    return (obj["metadata"]["creationTimestamp"], Tenant(obj).number or 0, obj["metadata"]["name"])
 
 
 def _parent(obj: Object) -> Iterable[str]:

@@ -87,6 +87,9 @@ class Envelope:
         given = headers.get("x-correlation-id") or ""
         correlation = given if _ID.fullmatch(given) else uuid.uuid4().hex
         scope[CORRELATION] = correlation
+        if "\n" in scope["path"] or "\r" in scope["path"]:
+            # Patterns of paths end at a line's end: what is behind it would be nobody's.
+            scope["path"] = scope["path"].replace("\n", "%0A").replace("\r", "%0D")
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=correlation)
         answer: dict[str, Any] = {"status": 500, "begun": False}
@@ -114,7 +117,7 @@ class Envelope:
         finally:
             if body.too_large and not answer["begun"]:
                 body.too_large = False
-                await _refuse(sending, self._longest)
+                await _refuse(sending, self._longest, correlation)
             self._note(scope, answer["status"], time.perf_counter() - started)
 
     def _note(self, scope: Scope, status: int, took: float) -> None:
@@ -143,15 +146,11 @@ def _length(headers: Headers) -> int:
     return int(text) if text.isdecimal() and len(text) < 20 else 0
 
 
-async def _refuse(send: Send, longest: int) -> None:
-    body = orjson.dumps(
-        {
-            "detail": f"the request has more than {longest} bytes",
-            "error": f"the request has more than {longest} bytes",
-            "code": "too_large",
-            "message": f"the request has more than {longest} bytes",
-        }
-    )
+async def _refuse(send: Send, longest: int, correlation: str) -> None:
+    """In the words of all contracts at once: which one it is, nobody has looked yet."""
+    text = f"the request has more than {longest} bytes"
+    answer = {"detail": text, "error": text, "code": "too_large", "message": text, "correlation_id": correlation}
+    body = orjson.dumps(answer)
     start = {"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"application/json")]}
     await send(start)
     await send({"type": "http.response.body", "body": body})

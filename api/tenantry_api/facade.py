@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from orjson import Fragment, dumps
 
 from tenantry_api.auth.accounts import Accounts
 from tenantry_api.auth.principal import Principal
@@ -14,6 +17,7 @@ from tenantry_api.catalog import Catalog
 from tenantry_api.ratelimit import Limiter
 from tenantry_api.settings import Settings
 from tenantry_api.store import Tenants
+from tenantry_api.tenants import Tenant
 from tenantry_operator.kube import KubeClient
 
 
@@ -46,6 +50,13 @@ class Facade:
     gateway: Gateway = field(init=False)
     limiter: Limiter = field(init=False)
     catalog: Catalog = field(init=False)
+
+    def rendered(self, tenant: Tenant, what: str, make: Callable[[], Any]) -> Fragment:
+        """A view of a Tenant as JSON, made once for each version of it and of the plans.
+
+        :param what: the dialect, and which of its views.
+        """
+        return tenant.remembered(f"{what} {self.cache.plans_epoch}", lambda: Fragment(dumps(make())))
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.kube, (self.settings.project, self.settings.namespace))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 _DEEPEST = 32
 _NODES = 10_000
 _LARGEST = (1 << 63) - 1
@@ -58,5 +60,13 @@ Text = Annotated[str, AfterValidator(_no_nul)]
 """A string without NUL or halves of surrogate pairs."""
 FreeForm = Annotated[dict[str, Any], AfterValidator(_bounded)]
 """An object of any form, within reason."""
-TenantId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+def _no_uuid(value: str) -> str:
+    if _UUID.fullmatch(value):
+        raise ValueError("must not have the form of a UUID: tenants are also found by theirs")
+    return value
+
+
+TenantId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$"), AfterValidator(_no_uuid)]
 """The public id of a tenant that is to be made."""

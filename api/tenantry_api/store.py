@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import orjson
 import structlog
 
 from tenantry_api import identity
@@ -21,7 +22,7 @@ from tenantry_api.problems import Forbidden, Invalid, Missing, Owned, Problem, T
 from tenantry_api.settings import Settings
 from tenantry_api.tenants import NUMBER_LABEL, Tenant
 from tenantry_operator import conditions
-from tenantry_operator.cache import Key
+from tenantry_operator.cache import Key, key_of
 from tenantry_operator.context import TENANTS
 from tenantry_operator.errors import ReconcileError
 from tenantry_operator.kube import CONFIGMAPS, ApiError, Conflict, KubeClient, NotFound, merge_patch
@@ -33,7 +34,10 @@ MANAGER = "tenantry-api"
 COUNTER = "tenantry-numbers"
 """The ConfigMap of a project that holds the next tenant's number."""
 _ATTEMPTS = 8
+_LARGEST_SPEC = 256 << 10
 _NUMBER_EVERY = 2.0
+_AT_ONCE, _PARALLEL = 500, 8
+"""Tenants that get numbers in one go, and at a time."""
 _MERGE_PATCH = "application/merge-patch+json"
 
 
@@ -54,8 +58,8 @@ class Tenants:
         return self.settings.project
 
     def all(self) -> list[Tenant]:
-        """All Tenants, oldest first."""
-        return [Tenant(obj) for obj in self.cache.tenants.ordered(self.project)]
+        """All Tenants, oldest first. The list is not to be changed."""
+        return self.cache.tenants.ordered(self.project)
 
     def by_id(self, tenant_id: str) -> Tenant | None:
         """By the public id."""
@@ -72,8 +76,7 @@ class Tenants:
 
     def by_name(self, name: str) -> Tenant | None:
         """By the object's name, as ``spec.parent`` has it."""
-        obj = self.cache.tenants.get((self.project, name))
-        return Tenant(obj) if obj is not None else None
+        return self.cache.tenants.tenant((self.project, name))
 
     def by_request(self, key: str) -> Tenant | None:
         """The one that a request with an Idempotency-Key made or changed; ``key`` as in ``idempotency``."""
@@ -104,7 +107,8 @@ class Tenants:
         if not found:
             return None
         # Two of one id: the older one has it.
-        return Tenant(min(found, key=lambda obj: (obj["metadata"]["creationTimestamp"], obj["metadata"]["uid"])))
+        oldest = min(found, key=lambda obj: (obj["metadata"]["creationTimestamp"], obj["metadata"]["uid"]))
+        return self.cache.tenants.tenant(key_of(oldest))
 
     # Writing
 
@@ -119,27 +123,48 @@ class Tenants:
         if self.by_id(tenant_id) is not None:
             raise Taken(f"a tenant with the id '{tenant_id}' already exists")
         number = await self._numbers.take()
-        name = identity.name_of(tenant_id, taken=self._is_anothers(tenant_id))
+        taken = self._is_anothers(tenant_id)
+        try:
+            made = await self._post(tenant_id, spec, number, annotations or {}, taken=taken)
+        except Conflict:
+            # Another replica was faster, or the cache has not heard of it yet; or it is another id's, just made.
+            if taken or not await self._is_anothers_now(tenant_id):
+                raise Taken(f"a tenant with the id '{tenant_id}' already exists") from None
+            try:
+                made = await self._post(tenant_id, spec, number, annotations or {}, taken=True)
+            except Conflict:
+                raise Taken(f"a tenant with the id '{tenant_id}' already exists") from None
+        return self._keep(made)
+
+    async def _post(
+        self, tenant_id: str, spec: Object, number: int, annotations: Mapping[str, str], *, taken: bool
+    ) -> Object:
         body = {
             "apiVersion": f"{TENANTS.group}/{TENANTS.version}",
             "kind": TENANTS.kind,
             "metadata": {
-                "name": name,
+                "name": identity.name_of(tenant_id, taken=taken),
                 "labels": {NUMBER_LABEL: str(number)},
-                "annotations": dict(annotations or {}),
+                "annotations": dict(annotations),
             },
             "spec": {"id": tenant_id, **spec},
         }
+        check_size({"id": tenant_id, **spec})
         try:
-            made = await self._kube.request(
+            return await self._kube.request(
                 "POST", TENANTS.path(self.project), body, query={"fieldManager": MANAGER}
             )
         except Conflict:
-            # Another replica was faster, or the cache has not heard of it yet.
-            raise Taken(f"a tenant with the id '{tenant_id}' already exists") from None
+            raise
         except ApiError as error:
             raise problem_of(error) from error
-        return self._keep(made)
+
+    async def _is_anothers_now(self, tenant_id: str) -> bool:
+        try:
+            there = await self._kube.get(TENANTS, self.project, identity.name_of(tenant_id))
+        except ApiError:
+            return False
+        return Tenant(there).id != tenant_id
 
     def _is_anothers(self, tenant_id: str) -> bool:
         there = self.by_name(identity.name_of(tenant_id))
@@ -170,6 +195,7 @@ class Tenants:
                 if patch is None:
                     return self._keep(live)
                 _check(live, patch)
+                check_size(wanted["spec"])
                 patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
                 query = {"fieldManager": MANAGER}
                 path = TENANTS.path(*key)
@@ -254,20 +280,32 @@ class Tenants:
         while True:
             await asyncio.sleep(_NUMBER_EVERY)
             try:
-                for tenant in self.all():
-                    if tenant.number is None and not tenant.is_going:
-                        await self._give_number(tenant)
+                waiting = [tenant for tenant in self.all() if not (tenant.is_going or self._has_number(tenant))]
+                if waiting:
+                    await self._give_numbers(waiting[:_AT_ONCE])
             except (ReconcileError, Problem) as error:
                 _log.info("a tenant got no number yet", error=str(error))
 
-    async def _give_number(self, tenant: Tenant) -> None:
-        number = await self._numbers.take()
+    def _has_number(self, tenant: Tenant) -> bool:
+        """Whether it has one, and no older one has it as well: labels are copied with manifests."""
+        number = tenant.number
+        holder = self.by_number(number) if number is not None else None
+        return holder is not None and holder.key == tenant.key
 
-        def label(live: Tenant, wanted: Object) -> None:
-            if live.number is None:
-                wanted["metadata"].setdefault("labels", {})[NUMBER_LABEL] = str(number)
+    async def _give_numbers(self, waiting: Sequence[Tenant]) -> None:
+        numbers = await self._numbers.reserve(len(waiting))
+        slots = asyncio.Semaphore(_PARALLEL)
 
-        await self.change(tenant.key, label)
+        async def give(tenant: Tenant, number: int) -> None:
+            def label(live: Tenant, wanted: Object) -> None:
+                if live.number == tenant.number:
+                    wanted["metadata"].setdefault("labels", {})[NUMBER_LABEL] = str(number)
+
+            async with slots:
+                with suppress(Missing):
+                    await self.change(tenant.key, label)
+
+        await asyncio.gather(*(give(tenant, number) for tenant, number in zip(waiting, numbers, strict=True)))
 
 
 class Numbers:
@@ -290,11 +328,15 @@ class Numbers:
         async with self._lock:
             if not self._given:
                 # Whoever waits meanwhile is served by the same write.
-                self._given = await self._reserve(max(1, self._asked))
+                self._given = await self.reserve(max(1, self._asked))
             self._asked -= 1
             return self._given.pop(0)
 
-    async def _reserve(self, count: int) -> list[int]:
+    async def reserve(self, count: int) -> list[int]:
+        """So many numbers, in order.
+
+        :raises Problem: when the API server is away.
+        """
         namespace = self._namespace
         for attempt in range(_ATTEMPTS * 4):
             try:
@@ -308,7 +350,7 @@ class Numbers:
         raise Unavailable("numbers are given to many others just now; try again", retry_after=1)
 
     async def _advance(self, namespace: str, count: int) -> int:
-        known = [tenant.number or 0 for tenant in map(Tenant, self._cache.tenants.ordered(namespace))]
+        known = [tenant.number or 0 for tenant in self._cache.tenants.ordered(namespace)]
         lowest = max(known, default=0) + 1
         try:
             live = await self._kube.get(CONFIGMAPS, namespace, COUNTER)
@@ -331,6 +373,12 @@ class Numbers:
         query = {"fieldManager": MANAGER}
         await self._kube.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
         return first
+
+
+def check_size(spec: Object) -> None:
+    """:raises Invalid: for a spec that would not fit with everything else that a Tenant holds."""
+    if len(orjson.dumps(spec)) > _LARGEST_SPEC:
+        raise Invalid(f"a tenant holds at most {_LARGEST_SPEC >> 10} KiB; make its settings smaller")
 
 
 def _patch(live: Object, wanted: Object) -> Object | None:

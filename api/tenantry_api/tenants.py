@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from tenantry_api.identity import uuid_of
 from tenantry_crds.common import GROUP
 from tenantry_operator.conditions import find
 
 Object = dict[str, Any]
+T = TypeVar("T")
 
 NUMBER_LABEL = f"{GROUP}/number"
 """The tenant's whole number, given once in the order of creation."""
@@ -27,6 +28,17 @@ class Tenant:
 
     def __init__(self, obj: Object) -> None:
         self.obj = obj
+
+    def remembered(self, name: str, make: Callable[[], T]) -> T:
+        """What was made of this version of the Tenant; the cache keeps it until the Tenant changes.
+
+        :param name: what it is, and everything else that it depends on.
+        """
+        memory: dict[str, Any] = self.__dict__.setdefault("memory", {})
+        if name not in memory:
+            memory[name] = make()
+        found: T = memory[name]
+        return found
 
     @property
     def key(self) -> tuple[str, str]:
@@ -65,7 +77,8 @@ class Tenant:
     def number(self) -> int | None:
         """The whole number; None: it was not given one yet."""
         text = (self.meta.get("labels") or {}).get(NUMBER_LABEL) or ""
-        return int(text) if text.isdecimal() and len(text) < 16 else None
+        plain = text.isascii() and text.isdecimal() and len(text) < 16 and not text.startswith("0")
+        return int(text) if plain else None
 
     @property
     def display_name(self) -> str:

@@ -95,7 +95,7 @@ def sub_app(facade: Facade, router: APIRouter, render: Render, errors: type[Any]
     :param errors: the pydantic model of that.
     :param about: title, version and description of the OpenAPI document.
     """
-    app = FastAPI(**about)
+    app = FastAPI(redirect_slashes=False, **about)
     app.state.facade = facade
     app.include_router(router)
     install_errors(app, render)

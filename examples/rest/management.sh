@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A walk through the contract of tenant management. `make up` prints what it needs:
-# TENANTRY_API_URL, and TENANTRY_ADMIN_TOKEN or TENANTRY_ADMIN_EMAIL with TENANTRY_ADMIN_PASSWORD.
+# A walk through the contract of tenant management. Needs the variables of .local/dev.env:
+#   set -a; . .local/dev.env; set +a; bash examples/rest/management.sh
 set -euo pipefail
 
-api="${TENANTRY_API_URL:?where the facade is, such as http://127.0.0.1:8000}"
+api="${TENANTRY_API_URL:?}"
 base="$api/tenant-management/v1"
 slug="walk-$(date +%s)-$$"
 headers=$(mktemp)
@@ -21,7 +21,8 @@ call() {
   local wanted=$1 method=$2 path=$3 status
   shift 3
   echo
-  echo "$method $path"
+  echo "> $method $path $*"
+  : >"$body"
   status=$(curl -sS -o "$body" -D "$headers" -w '%{http_code}' -X "$method" "$base$path" \
     -H "Authorization: Bearer $TENANTRY_ADMIN_TOKEN" -H 'Content-Type: application/json' "$@")
   echo "  $status $(cat "$body")"

@@ -1,4 +1,4 @@
-"""``make demo``: the examples, live: three tenants, three isolations, one suspension.
+"""``make demo``: the examples, live: three tenants, three isolations, one suspension, REST.
 
 Everything it says was just tried against the servers; what turns out otherwise ends it with an error.
 """
@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from tenantry_local import rest
 from tenantry_local.cluster import Cluster
 from tenantry_local.errors import LocalError
 from tenantry_local.kubectl import kubectl_binary
@@ -44,6 +45,10 @@ def run(cluster: Cluster) -> int:
     _show_isolation(cluster, console, tenants)
     console.rule("[bold]4. Suspend and resume", align="left")
     _show_suspension(cluster, console, tenants[0])
+    console.rule("[bold]5. The same tenants by REST", align="left")
+    for call, answer in rest.walk(cluster):
+        console.print(f"  {call}", style="bold", markup=False, soft_wrap=True)
+        console.print(f"    {answer}", markup=False, soft_wrap=True)
     console.rule("[bold]What to try next", align="left")
     _show_next(cluster, console, tenants[0])
     return 0
@@ -153,6 +158,8 @@ def _show_next(cluster: Cluster, console: Console, tenant: TenantView) -> None:
         f"  kubectl -n {NAMESPACE} describe tenant {tenant.name}",
         f'  psql "$({secret})"',
         f"  kubectl -n {NAMESPACE} annotate --overwrite tenant {tenant.name} tenantry.dev/rotate=$(date +%s)",
+        f'  curl -H "Authorization: Bearer $TENANTRY_ADMIN_TOKEN" {cluster.api_url}/api/v3/tenants',
+        f"  {cluster.api_url}/api/v3/docs    to browse a contract; also /api/v1, /api, /tenant-management/v1",
         "  make status    what runs;    make down    stop it;    make clean    remove it with its data",
     ):
         console.print(line, soft_wrap=True, markup=False)

@@ -165,10 +165,13 @@ class Sweep:
     async def _learn(self, server: Server, unknown: Iterable[Unknown]) -> None:
         """Finds out how the databases of some versions look inside; what takes too long comes next time."""
         deadline = time.monotonic() + _LEARNING
+        expectations = self._context.expectations
         for blueprint, version, digest in sorted(unknown):
-            await self._context.expectations.learn(server, blueprint, version, digest)
+            await expectations.learn(server, blueprint, version, digest)
             if time.monotonic() > deadline:
                 return
+        for blueprint, version, digest in expectations.asked(server):
+            await expectations.structure(server, blueprint, version, digest)
 
     async def _refresh_blueprints(self) -> None:
         context, queue = self._context, self._operator.other_queue

@@ -22,7 +22,7 @@ from tenantry_local.cluster import Cluster
 from tests.conftest import running
 from tests.e2e.support import Api
 
-QUICK = {"TENANTRY_SWEEP_INTERVAL": "2s", "TENANTRY_USAGE_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "2s"}
+QUICK = {"TENANTRY_SWEEP_INTERVAL": "2s", "TENANTRY_USAGE_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "5s"}
 ACCOUNTS = "tenantry-api-accounts"
 _KEPT = 11.0
 """Seconds after which the facade has read a new account."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,13 +34,13 @@ def own(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 @contextmanager
-def second_facade(stack: Stack) -> Iterator[str]:
-    """Another replica; its URL."""
+def second_facade(stack: Stack, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Another replica, with settings of its own; its URL."""
     pid = stack.cluster.processes.pid("api")
     assert pid is not None
     pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
     environment = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    environment |= {"TENANTRY_API_PORT": "0", "TENANTRY_API_LOG_FORMAT": "console"}
+    environment |= {"TENANTRY_API_PORT": "0", "TENANTRY_API_LOG_FORMAT": "console", **(settings or {})}
     command = [sys.executable, "-m", "tenantry_api"]
     with subprocess.Popen(
         command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True

@@ -32,6 +32,9 @@ def test_it_shows_tenants_isolation_and_suspension(own: Cluster, capsys: pytest.
     assert "permission denied for schema" in text
     assert "acme suspended: login refused" in text
     assert "acme resumed: login works" in text
+    assert 'POST /api/v3/tenants {"id": "demo"' in text
+    assert '"slug":"demo"' in text
+    assert "GET /tenant-management/v1/tenants/demo" in text
     assert "password" not in text
 
 

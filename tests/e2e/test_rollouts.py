@@ -15,7 +15,7 @@ from tests.e2e.support import Api, Object, blueprint, condition, is_ready, manif
 pytestmark = pytest.mark.e2e
 
 SPACE = "rollouts"
-QUICK = {"TENANTRY_SWEEP_INTERVAL": "2s", "TENANTRY_LEASE_DURATION": "2s"}
+QUICK = {"TENANTRY_SWEEP_INTERVAL": "2s", "TENANTRY_LEASE_DURATION": "5s"}
 ITEMS = [{"name": "items", "sql": "CREATE TABLE items (id int PRIMARY KEY)", "rollback": "DROP TABLE items"}]
 MORE = {
     "name": "more",

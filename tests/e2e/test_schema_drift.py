@@ -13,7 +13,7 @@ from tests.e2e.support import Api, Object, blueprint, condition, is_ready, manif
 pytestmark = pytest.mark.e2e
 
 SPACE = "drifting"
-QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "2s"}
+QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "5s"}
 ITEMS = [
     {
         "name": "items",

@@ -198,6 +198,11 @@ def test_a_key_that_could_be_guessed_is_refused() -> None:
         Tokens(Settings(jwt_secret="short"))
 
 
+async def test_a_subject_can_be_written_anywhere() -> None:
+    principal = await tokens().check(signed(sub="a\ud800b", tenant_id="\ud800"))
+    assert (principal.subject, principal.tenant) == ("a?b", "?")
+
+
 @pytest.mark.parametrize("claims", [{"role": 7}, {"roles": "admin"}, {"role": ["admin"]}, {"tenant_id": {"a": 1}}])
 async def test_claims_of_a_wrong_form_give_nothing(claims: Object) -> None:
     principal = await tokens().check(signed(**claims))
@@ -263,6 +268,11 @@ async def test_what_is_too_large_is_refused_whether_it_says_so_or_not() -> None:
             answer = await client.post("/echo", content=content)
             assert answer.status_code == 413
             assert "2048 bytes" in json.loads(answer.content)["detail"]
+
+
+async def test_a_line_end_in_a_path_is_part_of_it() -> None:
+    async with wrapped() as client:
+        assert (await client.get("/echo%0A")).status_code == 404
 
 
 async def test_reads_say_when_they_may_be_old() -> None:

@@ -217,6 +217,21 @@ async def test_what_differs_is_named_once() -> None:
     assert await world.judge({**record, "acknowledgedSchema": "x"}, "asis") == {"name": "shop"}
 
 
+async def test_a_reconcile_does_not_wait_for_a_copy() -> None:
+    world = World()
+    await world.learn()
+    world.begin()
+    await world.learn()  # from the status: the fingerprint alone
+    assert await world.judge({}, "other") == {"name": "shop"}
+    assert world.engine.copies == 1
+    assert world.is_news({}, "other"), "it is looked at again"
+    (asked,) = world.expectations.asked(world.server)
+    await world.expectations.structure(world.server, *asked)
+    assert world.expectations.asked(world.server) == []
+    assert (await world.judge({}, "other"))["schemaDrift"]["objects"] == ["table extra: added"]
+    assert world.engine.copies == 2
+
+
 async def test_what_does_not_matter_is_read_once() -> None:
     world = World()
     await world.learn()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from tenantry_api.auth.accounts import Account
 from tenantry_api.auth.principal import Principal
 from tenantry_api.cache import Cache
 from tenantry_api.dialects.institutions import translate
 from tenantry_api.dialects.institutions.access import Access
-from tenantry_api.dialects.institutions.schemas import NewTenant, TenantChange
+from tenantry_api.dialects.institutions.schemas import Login, NewTenant, TenantChange
+from tenantry_api.dialects.institutions.service import Service
+from tenantry_api.facade import Facade
 from tenantry_api.identity import uuid_of
-from tenantry_api.problems import Forbidden, Invalid, Missing
+from tenantry_api.problems import Forbidden, Invalid, Missing, Unauthenticated
 from tenantry_api.settings import Settings
 from tenantry_api.store import Tenants
 from tenantry_api.tenants import Tenant
@@ -344,6 +347,13 @@ def test_a_session_says_whose_it_is() -> None:
         },
     }
     assert translate.session(Account("a@b.example", "SUPER_ADMIN"), "t")["user"]["tenantId"] is None
+
+
+def test_without_a_key_nobody_logs_in() -> None:
+    settings = Settings(admin_email="a@b.example", admin_password=SecretStr("right"))
+    service = Service(Facade(settings, None))  # type: ignore[arg-type]
+    with pytest.raises(Unauthenticated, match="no key"):
+        asyncio.run(service.login(Login(email="a@b.example", password="right"), "here"))
 
 
 # Who may do what: ministry > university > faculty, and another university.

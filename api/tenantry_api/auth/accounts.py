@@ -73,8 +73,7 @@ class Accounts:
         self._read_at = 0.0
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
         self._hashing = asyncio.Semaphore(2)
-        # So that an account that is not there takes as long as a wrong password.
-        self._decoy = self._hasher.hash("nobody has this password")
+        self._decoy = ""
 
     async def login(self, email: str, password: str, where: str) -> Account:
         """The account of an e-mail address and password.
@@ -100,8 +99,11 @@ class Accounts:
         first = self._settings.admin_password.get_secret_value()
         if account is not None and not account.password_hash:
             return bool(first) and hmac.compare_digest(password.encode(), first.encode())
-        known = account.password_hash if account is not None else self._decoy
         async with self._hashing:
+            if not self._decoy:
+                # So that an account that is not there takes as long as a wrong password.
+                self._decoy = await asyncio.to_thread(self._hasher.hash, "nobody has this password")
+            known = account.password_hash if account is not None else self._decoy
             try:
                 fits = await asyncio.to_thread(self._hasher.verify, password, known)
             except UnknownHashError:

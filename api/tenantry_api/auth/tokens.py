@@ -26,6 +26,7 @@ _PUBLIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384
 _LEEWAY = 30
 _LONGEST = 8192
 _KEPT = 300.0
+_REMEMBERED = 10_000
 _log = structlog.get_logger(__name__)
 
 
@@ -38,6 +39,8 @@ class Tokens:
         self._secret = settings.jwt_secret.get_secret_value()
         if self._secret and len(self._secret) < 32:
             raise ValueError("TENANTRY_API_JWT_SECRET must have 32 characters or more")
+        self._checked: dict[str, tuple[Principal, float]] = {}
+        """Tokens that were found valid, and until when that is believed."""
         self._keys = (
             jwt.PyJWKClient(settings.jwks_url, cache_keys=True, lifespan=_KEPT, timeout=5)
             if settings.jwks_url
@@ -72,6 +75,9 @@ class Tokens:
 
         :raises Unauthenticated: for one that is not valid, or was never given.
         """
+        known = self._checked.get(token)
+        if known is not None and known[1] > time.time():
+            return known[0]
         try:
             if len(token) > _LONGEST:
                 raise jwt.InvalidTokenError("too long")
@@ -89,7 +95,11 @@ class Tokens:
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             _log.info("a token was refused", why=str(error)[:200])
             raise Unauthenticated from error
-        return self.principal(claims)
+        principal = self.principal(claims)
+        while len(self._checked) >= _REMEMBERED:
+            self._checked.pop(next(iter(self._checked)))
+        self._checked[token] = (principal, min(float(claims["exp"]), time.time() + _KEPT))
+        return principal
 
     def _decode(
         self, token: str, key: Any, algorithms: tuple[str, ...], *, provider: bool = False
@@ -116,8 +126,13 @@ class Tokens:
         )
         tenant = claims.get("tenant_id") or claims.get("tenantId") or ""
         return Principal(
-            subject=str(claims.get("sub") or claims.get("email") or "unknown")[:253],
+            subject=_plain(str(claims.get("sub") or claims.get("email") or "unknown")),
             roles=roles,
-            tenant=str(tenant)[:253] if isinstance(tenant, str) else "",
+            tenant=_plain(tenant) if isinstance(tenant, str) else "",
             is_admin=bool(roles & frozenset(self._settings.admin_roles)),
         )
+
+
+def _plain(text: str) -> str:
+    """Text that can be written anywhere: tokens may hold halves of surrogate pairs."""
+    return text[:253].encode(errors="replace").decode()

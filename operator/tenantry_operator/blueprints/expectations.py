@@ -56,6 +56,7 @@ class Expectations:
         self._versions = versions
         self._write = write
         self._known: dict[tuple[str, str, str], Expected] = {}
+        self._asked: dict[tuple[str, str, str], tuple[str, str, str]] = {}
         self._locks: dict[tuple[str, str, str], asyncio.Lock] = {}
 
     def known(self, server: Server, blueprint: str, digest: str) -> Expected | None:
@@ -79,6 +80,21 @@ class Expectations:
                 self._known[_key(server, blueprint, digest)] = Expected({kept["fingerprint"]})
                 return
         await self.structure(server, blueprint, version, digest)
+
+    def detail(self, server: Server, blueprint: str, version: str, digest: str) -> Structure | None:
+        """The version in detail; None: it is not known, and is found out by the next sweep. A reconcile does not
+        wait for a copy to be made."""
+        expected = self.known(server, blueprint, digest)
+        if expected is not None and expected.structure is not None:
+            return expected.structure
+        self._asked[_key(server, blueprint, digest)] = (blueprint, version, digest)
+        return None
+
+    def asked(self, server: Server) -> list[tuple[str, str, str]]:
+        """Blueprint, version and digest of what :meth:`detail` was asked for, and does not know."""
+        place = _place(server)
+        found = [key for key in self._asked if key[0] == place]
+        return [self._asked.pop(key) for key in found]
 
     async def structure(self, server: Server, blueprint: str, version: str, digest: str) -> Structure | None:
         """The version in detail, from a scratch copy; None: none can be made, the BlueprintVersion says why.
@@ -151,5 +167,9 @@ def _major(server: Server) -> str:
     return f"{server.access.engine} {version.partition('.')[0]}"
 
 
+def _place(server: Server) -> str:
+    return f"{server.name} {_major(server)}"
+
+
 def _key(server: Server, blueprint: str, digest: str) -> tuple[str, str, str]:
-    return (f"{server.name} {_major(server)}", blueprint, digest)
+    return (_place(server), blueprint, digest)

@@ -1,7 +1,7 @@
 """Drift of schemas: what somebody else changed in a tenant's database.
 
 The sweep compares fingerprints, which costs nothing for the tenant. Only when one is news is the database read in
-detail, and compared with a scratch copy of its version.
+detail, and compared with a scratch copy of its version, which a sweep makes.
 """
 
 from __future__ import annotations
@@ -49,10 +49,7 @@ def is_news(context: Context, server: Server, record: Object, desired: Desired, 
 
 
 async def judge(context: Context, outcome: Outcome) -> None:
-    """Writes into the record of a database how its schema differs from its version.
-
-    :raises Retryable: when the server cannot be reached.
-    """
+    """Writes into the record of a database how its schema differs from its version."""
     seen, record = outcome.seen, outcome.record
     if seen is None or record is None or outcome.error is not None:
         return
@@ -74,10 +71,12 @@ async def judge(context: Context, outcome: Outcome) -> None:
 
 async def _compare(context: Context, server: Server, seen: Seen, record: Object, at: tuple[str, str]) -> None:
     engine, blueprint = server.engine, seen.desired.blueprint
-    wanted = await context.expectations.structure(server, blueprint, *at)
-    found = await engine.structure(seen.desired)
+    wanted = context.expectations.detail(server, blueprint, *at)
     expected = context.expectations.known(server, blueprint, at[1])
-    if wanted is None or found is None or expected is None:
+    if wanted is None or expected is None:
+        return
+    found = await engine.structure(seen.desired)
+    if found is None:
         return
     deviation = engine.compare(wanted, found)
     if not deviation.lines:

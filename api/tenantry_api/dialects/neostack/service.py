@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from orjson import Fragment
+
 from tenantry_api.dialects.neostack import schemas, translate
 from tenantry_api.dialects.neostack.translate import SCHEMA
 from tenantry_api.facade import Facade
@@ -43,7 +45,7 @@ class Service:
         if status is not None:
             found = [tenant for tenant in found if translate.status_of(tenant) == status]
         return {
-            "items": [translate.item(tenant, self._plan_id(tenant)) for tenant in found[offset : offset + limit]],
+            "items": [self._item(tenant) for tenant in found[offset : offset + limit]],
             "total": len(found),
             "limit": limit,
             "offset": offset,
@@ -91,8 +93,18 @@ class Service:
         entry = await self._tenants.report(tenant.key, body.resource_type, body.used)
         return {"resource_type": body.resource_type, "used": body.used, "updated_at": entry["updatedAt"]}
 
-    def detail(self, tenant: Tenant) -> Object:
-        return translate.detail(tenant, self._plan_id(tenant), self._facade.catalog.limits(tenant))
+    def _item(self, tenant: Tenant) -> Fragment:
+        return self._facade.rendered(
+            tenant, "neostack.item", lambda: translate.item(tenant, self._plan_id(tenant))
+        )
+
+    def detail(self, tenant: Tenant) -> Fragment:
+        """A tenant."""
+        return self._facade.rendered(
+            tenant,
+            "neostack.detail",
+            lambda: translate.detail(tenant, self._plan_id(tenant), self._facade.catalog.limits(tenant)),
+        )
 
     def _plan_id(self, tenant: Tenant) -> int | None:
         return self._facade.catalog.number_of((tenant.spec.get("plan") or {}).get("code"))

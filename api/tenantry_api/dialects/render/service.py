@@ -38,7 +38,7 @@ class Service:
         self._listed_at = -1
 
     def page(self, base: str, page: int, asked_size: int | None) -> Object:
-        """Some of the tenants, oldest first; none of them past the end.
+        """Some of the tenants, in the order of their ids; none of them past the end.
 
         :param base: the URL of the list.
         """
@@ -56,7 +56,9 @@ class Service:
     def _visible(self) -> list[Tenant]:
         epoch = self._facade.cache.tenants.epoch
         if epoch != self._listed_at:
-            self._listed = [tenant for tenant in self._tenants.all() if self._is_shown(tenant)]
+            # By number: Tenants of kubectl's get theirs a little after they are made.
+            shown = [tenant for tenant in self._tenants.all() if self._is_shown(tenant)]
+            self._listed = sorted(shown, key=lambda tenant: tenant.number or 0)
             self._listed_at = epoch
         return self._listed
 
