@@ -130,7 +130,10 @@ class Expectations:
 
         :param versions: digests by version.
         :param found: structures by digest.
+        :raises Retryable: when the server cannot be reached.
         """
+        if server.snapshot is None:
+            await server.observe()  # which version of a server it is
         for version, digest in versions.items():
             structure = found.get(digest)
             if structure is not None:

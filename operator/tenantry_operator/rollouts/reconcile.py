@@ -329,7 +329,11 @@ class RolloutReconciler:
         )
         fields = {"phase": str(Phase.PENDING), "message": error.message}
         if not (obj.get("status") or {}).get("startedAt"):
+            before = conditions.find(obj, "Ready") or {}
             await context.write_conditions(ROLLOUTS, context.rollouts, obj, found, fields)
+            if before.get("reason") != error.reason:
+                # GitOps tools look at the Blueprint.
+                context.runs.turned(blueprint_of(obj))
         if isinstance(error, Retryable):
             raise error
         return _WAITING_AGAIN if isinstance(error, Waiting) else 60.0
