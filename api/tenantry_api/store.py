@@ -17,28 +17,25 @@ import structlog
 
 from tenantry_api import identity
 from tenantry_api.cache import Cache
+from tenantry_api.numbers import Numbers
 from tenantry_api.ownership import leaves, owners
-from tenantry_api.problems import Forbidden, Invalid, Missing, Owned, Problem, Taken, Unavailable
+from tenantry_api.problems import Invalid, Missing, Owned, Problem, Taken, Unavailable
+from tenantry_api.refusals import ATTEMPTS, MANAGER, MERGE_PATCH, problem_of
 from tenantry_api.settings import Settings
 from tenantry_api.tenants import NUMBER_LABEL, Tenant
 from tenantry_operator import conditions
 from tenantry_operator.cache import Key, key_of
 from tenantry_operator.context import TENANTS
 from tenantry_operator.errors import ReconcileError
-from tenantry_operator.kube import CONFIGMAPS, ApiError, Conflict, KubeClient, NotFound, merge_patch
+from tenantry_operator.kube import ApiError, Conflict, KubeClient, NotFound, merge_patch
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
-MANAGER = "tenantry-api"
-COUNTER = "tenantry-numbers"
-"""The ConfigMap of a project that holds the next tenant's number."""
-_ATTEMPTS = 8
 _LARGEST_SPEC = 256 << 10
 _NUMBER_EVERY = 2.0
 _AT_ONCE, _PARALLEL = 500, 8
 """Tenants that get numbers in one go, and at a time."""
-_MERGE_PATCH = "application/merge-patch+json"
 
 
 class Tenants:
@@ -186,7 +183,7 @@ class Tenants:
         :raises Missing: when it is gone.
         :raises Owned: when somebody else manages one of the fields.
         """
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 live = await self._kube.get(TENANTS, *key)
                 wanted = copy.deepcopy(live)
@@ -199,7 +196,7 @@ class Tenants:
                 patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
                 query = {"fieldManager": MANAGER}
                 path = TENANTS.path(*key)
-                written = await self._kube.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
+                written = await self._kube.request("PATCH", path, patch, content_type=MERGE_PATCH, query=query)
             except Conflict:
                 await asyncio.sleep(0.02 * attempt)
             except ApiError as error:
@@ -227,7 +224,7 @@ class Tenants:
 
         :raises Taken: when the operator counts that resource itself.
         """
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 live = await self._kube.get(TENANTS, *key)
                 usage = [dict(entry) for entry in (live.get("status") or {}).get("usage") or []]
@@ -248,7 +245,7 @@ class Tenants:
                 }
                 path = TENANTS.path(*key, "status")
                 query = {"fieldManager": MANAGER}
-                written = await self._kube.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
+                written = await self._kube.request("PATCH", path, patch, content_type=MERGE_PATCH, query=query)
             except Conflict:
                 await asyncio.sleep(0.02 * attempt)
             except ApiError as error:
@@ -308,73 +305,6 @@ class Tenants:
         await asyncio.gather(*(give(tenant, number) for tenant, number in zip(waiting, numbers, strict=True)))
 
 
-class Numbers:
-    """Whole numbers of a project, each given once, whoever asks."""
-
-    def __init__(self, kube: KubeClient, cache: Cache, namespace: str) -> None:
-        self._kube = kube
-        self._cache = cache
-        self._namespace = namespace
-        self._lock = asyncio.Lock()
-        self._asked = 0
-        self._given: list[int] = []
-
-    async def take(self) -> int:
-        """The next number.
-
-        :raises Problem: when the API server is away.
-        """
-        self._asked += 1
-        async with self._lock:
-            if not self._given:
-                # Whoever waits meanwhile is served by the same write.
-                self._given = await self.reserve(max(1, self._asked))
-            self._asked -= 1
-            return self._given.pop(0)
-
-    async def reserve(self, count: int) -> list[int]:
-        """So many numbers, in order.
-
-        :raises Problem: when the API server is away.
-        """
-        namespace = self._namespace
-        for attempt in range(_ATTEMPTS * 4):
-            try:
-                first = await self._advance(namespace, count)
-            except Conflict:
-                await asyncio.sleep(0.01 * attempt)
-            except ApiError as error:
-                raise problem_of(error) from error
-            else:
-                return list(range(first, first + count))
-        raise Unavailable("numbers are given to many others just now; try again", retry_after=1)
-
-    async def _advance(self, namespace: str, count: int) -> int:
-        known = [tenant.number or 0 for tenant in self._cache.tenants.ordered(namespace)]
-        lowest = max(known, default=0) + 1
-        try:
-            live = await self._kube.get(CONFIGMAPS, namespace, COUNTER)
-        except NotFound:
-            body = {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": COUNTER},
-                "data": {"next": str(lowest + count)},
-            }
-            await self._kube.request("POST", CONFIGMAPS.path(namespace), body, query={"fieldManager": MANAGER})
-            return lowest
-        text = (live.get("data") or {}).get("next") or "1"
-        first = max(lowest, int(text) if text.isdecimal() else 1)
-        patch = {
-            "metadata": {"resourceVersion": live["metadata"]["resourceVersion"]},
-            "data": {"next": str(first + count)},
-        }
-        path = CONFIGMAPS.path(namespace, COUNTER)
-        query = {"fieldManager": MANAGER}
-        await self._kube.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
-        return first
-
-
 def check_size(spec: Object) -> None:
     """:raises Invalid: for a spec that would not fit with everything else that a Tenant holds."""
     if len(orjson.dumps(spec)) > _LARGEST_SPEC:
@@ -404,20 +334,3 @@ def _check(live: Object, patch: Object) -> None:
         if others:
             field = ".".join(path[1:])
             raise Owned(f"{field} is managed by {', '.join(others)}: change it there")
-
-
-def problem_of(error: ApiError) -> Problem:
-    """What an answer of the API server means for a caller."""
-    said = error.message.partition(": ")[2] or error.message
-    if error.status == 404:
-        return Missing("Tenant not found")
-    if error.status in (400, 422):
-        return Invalid(said)
-    if error.status == 403:
-        _log.error("the API server refuses", error=error.message)
-        return Forbidden("the server may not do that; its operator has to allow it")
-    if error.status == 409:
-        return Taken("it was changed by somebody else at the same time; try again")
-    if error.status == 413:
-        return Invalid("it is too large", status=413)
-    return Unavailable("the cluster does not answer; try again")
