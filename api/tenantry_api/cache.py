@@ -43,6 +43,8 @@ class TenantStore(Store):
         )
         self.epoch = 0
         """Moves with every change."""
+        self.highest: dict[str, int] = {}
+        """By namespace: the highest number that was seen."""
         self._wrapped: dict[Key, Tenant] = {}
         self._sorted: dict[str, list[Key]] = {}
         self._listed: dict[str, tuple[int, list[Tenant]]] = {}
@@ -60,7 +62,9 @@ class TenantStore(Store):
             self._sorted.pop(obj["metadata"]["namespace"], None)
         self.epoch += 1
         super()._keep(obj)
-        self._wrapped[key_of(obj)] = Tenant(obj)
+        tenant = self._wrapped[key_of(obj)] = Tenant(obj)
+        namespace = tenant.key[0]
+        self.highest[namespace] = max(self.highest.get(namespace, 0), tenant.number or 0)
 
     def drop(self, key: Key, uid: str | None = None) -> bool:
         """Forgets an object; with ``uid`` only that very one. True when it was known."""

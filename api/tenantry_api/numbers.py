@@ -55,8 +55,7 @@ class Numbers:
         raise Unavailable("numbers are given to many others just now; try again", retry_after=1)
 
     async def _advance(self, namespace: str, count: int) -> int:
-        known = [tenant.number or 0 for tenant in self._cache.tenants.ordered(namespace)]
-        lowest = max(known, default=0) + 1
+        lowest = self._cache.tenants.highest.get(namespace, 0) + 1
         try:
             live = await self._kube.get(CONFIGMAPS, namespace, COUNTER)
         except NotFound:

@@ -33,6 +33,7 @@ Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
 _LARGEST_SPEC = 256 << 10
+_SELECTIONS = 64
 _NUMBER_EVERY = 2.0
 _AT_ONCE, _PARALLEL = 500, 8
 """Tenants that get numbers in one go, and at a time."""
@@ -45,6 +46,7 @@ class Tenants:
         self.settings = settings
         self.cache = cache
         self._kube = kube
+        self._selected: dict[str, tuple[int, list[Tenant]]] = {}
         self._numbers = Numbers(kube, cache, settings.project)
 
     # Reading
@@ -57,6 +59,29 @@ class Tenants:
     def all(self) -> list[Tenant]:
         """All Tenants, oldest first. The list is not to be changed."""
         return self.cache.tenants.ordered(self.project)
+
+    def selected(
+        self,
+        name: str,
+        test: Callable[[Tenant], bool],
+        order: Callable[[Tenant], Any] | None = None,
+    ) -> list[Tenant]:
+        """The Tenants that pass a test; it is asked again only when one of them has changed.
+
+        :param name: of the test, with everything that it depends on.
+        :param order: what they are sorted by; None: oldest first.
+        :returns: a list that is not to be changed.
+        """
+        epoch, found = self._selected.get(name, (-1, []))
+        if epoch != self.cache.tenants.epoch:
+            found = [tenant for tenant in self.all() if test(tenant)]
+            if order is not None:
+                found.sort(key=order)
+            self._selected.pop(name, None)
+            while len(self._selected) >= _SELECTIONS:
+                self._selected.pop(next(iter(self._selected)))
+            self._selected[name] = (self.cache.tenants.epoch, found)
+        return found
 
     def by_id(self, tenant_id: str) -> Tenant | None:
         """By the public id."""

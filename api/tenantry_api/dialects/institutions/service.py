@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from orjson import Fragment
+
 from tenantry_api.dialects.institutions import schemas, translate
 from tenantry_api.dialects.institutions.access import Access
 from tenantry_api.facade import Facade
@@ -51,14 +53,23 @@ class Service:
         token = self._facade.tokens.issue(account.email, account.role, tenant=account.tenant)
         return translate.session(account, token)
 
-    def page(self, access: Access, skip: int, limit: int, filters: Filters) -> list[Object]:
+    def page(self, access: Access, skip: int, limit: int, filters: Filters) -> list[Fragment]:
         """The tenants that somebody may read."""
-        found = [tenant for tenant in access.readable() if filters.fit(tenant)]
-        return [translate.item(tenant, self._limits(tenant)) for tenant in found[skip : skip + limit]]
+        if access.who.is_admin:
+            name = f"institutions {filters}"
+            found = self._tenants.selected(name, lambda tenant: not tenant.is_going and filters.fit(tenant))
+        else:
+            found = [tenant for tenant in access.readable() if filters.fit(tenant)]
+        return [self._item(tenant) for tenant in found[skip : skip + limit]]
 
-    def detail(self, tenant: Tenant) -> Object:
+    def _item(self, tenant: Tenant) -> Fragment:
+        rendered = self._facade.rendered
+        return rendered(tenant, "institutions.item", lambda: translate.item(tenant, self._limits(tenant)))
+
+    def detail(self, tenant: Tenant) -> Fragment:
         """A tenant."""
-        return translate.detail(tenant, self._limits(tenant))
+        rendered = self._facade.rendered
+        return rendered(tenant, "institutions.detail", lambda: translate.detail(tenant, self._limits(tenant)))
 
     def stats(self, tenant: Tenant) -> Object:
         """What a tenant uses."""
@@ -77,7 +88,7 @@ class Service:
             raise self._taken(body.slug) from None
         return translate.item(made, self._limits(made))
 
-    async def change(self, access: Access, tenant: Tenant, body: schemas.TenantChange) -> Object:
+    async def change(self, access: Access, tenant: Tenant, body: schemas.TenantChange) -> Fragment:
         """Changes a tenant."""
 
         def edit(now: Tenant, wanted: Object) -> None:

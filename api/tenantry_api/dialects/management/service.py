@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 from pydantic import BaseModel
 
 from tenantry_api import identity
+from tenantry_api.auth.principal import Principal
 from tenantry_api.dialects.management import schemas, translate
 from tenantry_api.dialects.management.translate import View
 from tenantry_api.facade import Facade
@@ -54,20 +56,28 @@ class Service:
         found = self._tenants.by_uuid(tenant_id) or self._tenants.by_id(tenant_id)
         return found if found is not None and not found.is_going else None
 
-    def search(self, among: Iterable[Tenant], limit: int, cursor: str, **wanted: str) -> Object:
-        """A page of the tenants that a search finds, oldest first."""
-        found = [tenant for tenant in among if not tenant.is_going and translate.matches(tenant, **wanted)]
-        found.sort(key=translate.position_of)
+    def search(self, only: Principal | None, limit: int, cursor: str, **wanted: str) -> Object:
+        """A page of the tenants that a search finds, oldest first.
+
+        :param only: whose tenant may be found; None: all.
+        """
+
+        def fits_all(tenant: Tenant) -> bool:
+            mine = only is None or only.is_of(tenant)
+            return mine and not tenant.is_going and translate.matches(tenant, **wanted)
+
+        whose = "" if only is None else only.tenant
+        name = f"management {orjson.dumps([whose, wanted]).decode()}"
+        found = self._tenants.selected(name, fits_all, order=translate.position_of)
         start = bisect_right(found, translate.position_in(cursor), key=translate.position_of) if cursor else 0
         page = found[start : start + limit]
-        answer: Object = {"items": [translate.tenant(tenant) for tenant in page]}
+        items = [
+            self._facade.rendered(tenant, "management.item", partial(translate.tenant, tenant)) for tenant in page
+        ]
+        answer: Object = {"items": items}
         if start + limit < len(found):
             answer["next_cursor"] = translate.cursor_of(translate.position_of(page[-1]))
         return answer
-
-    def everyone(self) -> list[Tenant]:
-        """All tenants."""
-        return self._tenants.all()
 
     async def create(self, body: schemas.NewTenant, asked: Asked) -> Object:
         """Makes a draft. Who and what it is never changes, so that a replay needs no answer that was kept."""

@@ -41,9 +41,7 @@ class Service:
         }
 
     def page(self, limit: int, offset: int, status: str | None) -> Object:
-        found = [tenant for tenant in self._tenants.all() if tenant.state != "Deleted" and not tenant.is_going]
-        if status is not None:
-            found = [tenant for tenant in found if translate.status_of(tenant) == status]
+        found = self._tenants.selected(f"neostack {status}", lambda tenant: _is_listed(tenant, status))
         return {
             "items": [self._item(tenant) for tenant in found[offset : offset + limit]],
             "total": len(found),
@@ -148,3 +146,8 @@ class Service:
             wanted["spec"]["databases"] = rest
 
         await self._tenants.change(tenant.key, take_out)
+
+
+def _is_listed(tenant: Tenant, status: str | None) -> bool:
+    there = tenant.state != "Deleted" and not tenant.is_going
+    return there and (status is None or translate.status_of(tenant) == status)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from orjson import Fragment
+
 from tenantry_api.dialects.render import schemas, translate
 from tenantry_api.facade import Facade
 from tenantry_api.identity import slug_of
@@ -34,8 +36,6 @@ class Service:
         self._kinds = tuple({**settings.render_services, **settings.render_databases})
         self._claims: dict[str, Key | None] = {}
         """Names that requests are about to give, and to which Tenant; None: to a new one."""
-        self._listed: list[Tenant] = []
-        self._listed_at = -1
 
     def page(self, base: str, page: int, asked_size: int | None) -> Object:
         """Some of the tenants, in the order of their ids; none of them past the end.
@@ -54,13 +54,8 @@ class Service:
         }
 
     def _visible(self) -> list[Tenant]:
-        epoch = self._facade.cache.tenants.epoch
-        if epoch != self._listed_at:
-            # By number: Tenants of kubectl's get theirs a little after they are made.
-            shown = [tenant for tenant in self._tenants.all() if self._is_shown(tenant)]
-            self._listed = sorted(shown, key=lambda tenant: tenant.number or 0)
-            self._listed_at = epoch
-        return self._listed
+        # By number: Tenants of kubectl's get theirs a little after they are made.
+        return self._tenants.selected("render", self._is_shown, order=lambda tenant: tenant.number or 0)
 
     def _is_shown(self, tenant: Tenant) -> bool:
         if tenant.number is None or tenant.state == "Deleted":
@@ -79,15 +74,15 @@ class Service:
             raise Missing("Tenant not found")
         return found
 
-    def detail(self, tenant: Tenant) -> Object:
+    def detail(self, tenant: Tenant) -> Fragment:
         """A tenant."""
-        return translate.detail(tenant, self._kinds)
+        return self._facade.rendered(tenant, "render.detail", lambda: translate.detail(tenant, self._kinds))
 
     def provisioning(self, tenant: Tenant) -> Object:
         """How the provisioning of a tenant is."""
         return translate.provisioning(tenant, self._kinds)
 
-    async def create(self, body: schemas.NewTenant) -> Object:
+    async def create(self, body: schemas.NewTenant) -> Fragment:
         """Makes a tenant, and does not wait for it."""
         name = body.display_name
         spec = translate.new_spec(name, self._facade.settings)
@@ -116,7 +111,7 @@ class Service:
                 return slug
         return slug_of(name, number=_COUNTED_SLUGS + secrets.randbelow(1_000_000_000))
 
-    async def change(self, tenant: Tenant, body: schemas.TenantChange) -> Object:
+    async def change(self, tenant: Tenant, body: schemas.TenantChange) -> Fragment:
         """Changes a tenant."""
 
         def edit(now: Tenant, wanted: Object) -> None:
