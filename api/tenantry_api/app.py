@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
@@ -18,9 +15,6 @@ from starlette.types import ASGIApp
 from tenantry_api.envelope import Envelope
 from tenantry_api.facade import Facade
 from tenantry_api.settings import Settings
-from tenantry_operator.kube import KubeClient
-
-_log = structlog.get_logger(__name__)
 
 MOUNTS = {
     "neostack": "/api/v3",
@@ -29,7 +23,6 @@ MOUNTS = {
     "management": "/tenant-management/v1",
 }
 """Where each dialect is; longer paths come first."""
-_LAST_WORDS = 3.0
 
 
 class Health(BaseModel):
@@ -48,8 +41,12 @@ def create_app(settings: Settings, facade: Facade) -> ASGIApp:
     app = FastAPI(title="Tenantry", openapi_url=None)
 
     @app.get("/healthz")
-    async def healthz() -> Health:
-        """Whether the process serves requests; it asks nobody else."""
+    async def healthz(response: Response) -> Health:
+        """Whether the process serves requests, and follows the cluster; it asks nobody else."""
+        dead = facade.cache.audit.dead()
+        if dead:
+            response.status_code = 503
+            return Health(status=f"the watches of {', '.join(dead)} are dead")
         return Health(status="ok")
 
     @app.get("/readyz")
@@ -72,40 +69,24 @@ def create_app(settings: Settings, facade: Facade) -> ASGIApp:
     return Envelope(app, settings.max_body, lambda: facade.cache.is_stale, dialect_of)
 
 
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Facade]:
-    """A facade that is connected, and follows the cluster."""
-    kube = await KubeClient.connect()
-    facade = Facade(settings, kube)
-    stop, following = asyncio.Event(), asyncio.Event()
-    tasks = [asyncio.create_task(_follow(facade, stop, following), name="follow the cluster")]
-    try:
-        yield facade
-    finally:
-        stop.set()
-        await asyncio.wait(tasks, timeout=_LAST_WORDS)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await kube.close()
+async def follow(facade: Facade, stop: asyncio.Event, listen: Callable[[], None]) -> None:
+    """Fills the cache, follows the cluster, and does what goes on behind the requests, until told to stop.
 
-
-async def _follow(facade: Facade, stop: asyncio.Event, following: asyncio.Event) -> None:
+    :param listen: makes the server listen to signals again: kopf takes them over when it starts.
+    :raises RuntimeError: when the cluster is followed no more.
+    """
     await facade.cache.load()
-    loop = asyncio.get_running_loop()
-    # kopf takes the signals over when it starts; they are the server's.
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    following = asyncio.Event()
 
     async def give_signals_back() -> None:
         await following.wait()
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+        listen()
 
     async with asyncio.TaskGroup() as group:
         others = [
             group.create_task(give_signals_back()),
             group.create_task(facade.cache.ping()),
+            group.create_task(facade.cache.audit.run()),
             group.create_task(facade.tenants.number_others()),
         ]
         await facade.cache.watch(stop, following)

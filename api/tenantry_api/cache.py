@@ -13,11 +13,12 @@ import structlog
 from tenantry_api.idempotency import requests_of
 from tenantry_api.tenants import NUMBER_LABEL, UPDATED, Tenant
 from tenantry_operator.__main__ import kopf_settings
+from tenantry_operator.audit import Audit
 from tenantry_operator.cache import Key, Store, key_of
 from tenantry_operator.context import BLUEPRINTS, INSTANCES, PLANS, TENANTS
 from tenantry_operator.errors import ReconcileError
 from tenantry_operator.handlers.objects import watch
-from tenantry_operator.kube import FIELD_MANAGER, KubeClient
+from tenantry_operator.kube import FIELD_MANAGER, KubeClient, Resource
 from tenantry_operator.operator import Kind
 from tenantry_operator.settings import Settings as OperatorSettings
 
@@ -136,6 +137,8 @@ class Cache:
             Kind(BLUEPRINTS, self.blueprints, _nothing),
             Kind(INSTANCES, self.instances, _nothing),
         )
+        self.audit = Audit(kube, self.kinds, self.namespaces)
+        """Whether the watches are alive."""
 
     def _tenant_changed(self, before: Object | None, after: Object | None) -> None:
         obj = after or before
@@ -176,12 +179,16 @@ class Cache:
                 del self._waiting[key]
         return self.tenants.get(key)
 
+    def namespaces(self, resource: Resource) -> list[str | None]:
+        """Where objects of a kind are looked for; None: everywhere."""
+        return [*self._namespaces] if resource.namespaced else [None]
+
     async def load(self) -> None:
         """Lists everything there is, again and again until the API server answers."""
         while True:
             try:
                 for kind in self.kinds:
-                    for namespace in self._namespaces if kind.resource.namespaced else (None,):
+                    for namespace in self.namespaces(kind.resource):
                         async for page in self._kube.pages(kind.resource, namespace):
                             for obj in page:
                                 kind.seen(obj)

@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     """The address to listen on. The chart and the image say ``0.0.0.0``."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """The port to listen on; 0: any free one."""
+    trusted_proxies: str = "127.0.0.1"
+    """Addresses and networks of proxies, comma separated, whose ``X-Forwarded-For`` is believed: logins that fail
+    are slowed by the address that they come from, and the audit names it. ``*``: all."""
     tls_certificate: str = ""
     """A file with the certificate to serve HTTPS with, and its chain, in PEM. Empty: HTTP."""
     tls_key: str = ""

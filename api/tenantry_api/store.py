@@ -178,6 +178,9 @@ class Tenants:
             )
         except Conflict:
             raise
+        except NotFound as error:
+            _log.error("the project is no namespace", project=self.project, error=error.message)
+            raise Unavailable("whoever runs this has to make the project's namespace", retry_after=60) from error
         except ApiError as error:
             raise problem_of(error) from error
 

@@ -83,7 +83,7 @@ async def run(settings: Settings) -> int:
     context = Context(settings, installation, kube, engine_factory(settings, installation))
     operator = Operator(context)
     await operator.load()
-    audit = Audit(operator)
+    audit = Audit(kube, operator.kinds, operator.namespaces)
     registry = kopf.OperatorRegistry()
     register(registry, operator)
 

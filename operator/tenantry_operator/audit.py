@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -15,8 +16,8 @@ import structlog
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, Store, key_of, version_of
 from tenantry_operator.errors import ReconcileError
-from tenantry_operator.kube import NotFound, Resource
-from tenantry_operator.operator import Kind, Operator
+from tenantry_operator.kube import KubeClient, NotFound, Resource
+from tenantry_operator.operator import Kind
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -27,11 +28,17 @@ _DEAD_AFTER = 60.0
 
 
 class Audit:
-    """Compares the cache with the API server."""
+    """Compares the cache with the API server.
 
-    def __init__(self, operator: Operator) -> None:
-        self._context = operator.context
-        self._operator = operator
+    :param namespaces: where objects of a kind are looked for; None: everywhere.
+    """
+
+    def __init__(
+        self, kube: KubeClient, kinds: Iterable[Kind], namespaces: Callable[[Resource], list[str | None]]
+    ) -> None:
+        self._kube = kube
+        self._kinds = tuple(kinds)
+        self._namespaces = namespaces
         self._behind: dict[str, float] = {}
 
     def dead(self) -> list[str]:
@@ -43,7 +50,7 @@ class Audit:
         """Audits until cancelled."""
         while True:
             await asyncio.sleep(_INTERVAL if not self._behind else _GRACE)
-            for kind in self._operator.kinds:
+            for kind in self._kinds:
                 try:
                     await self._audit(kind)
                 except ReconcileError as error:
@@ -73,14 +80,14 @@ class Audit:
 
     async def _list(self, kind: Kind) -> dict[Key, int]:
         found: dict[Key, int] = {}
-        for namespace in self._operator.namespaces(kind.resource):
-            for item in await self._context.kube.list_metadata(kind.resource, namespace, selector=kind.selector):
+        for namespace in self._namespaces(kind.resource):
+            for item in await self._kube.list_metadata(kind.resource, namespace, selector=kind.selector):
                 found[key_of(item)] = version_of(item)
         return found
 
     async def _vanished(self, resource: Resource, key: Key) -> bool:
         try:
-            await self._context.kube.get(resource, key[0] or None, key[1])
+            await self._kube.get(resource, key[0] or None, key[1])
         except NotFound:
             return True
         return False

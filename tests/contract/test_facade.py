@@ -69,6 +69,13 @@ def test_every_write_is_audited_with_who_what_when_and_from_where(stack: Stack, 
         audit(stack.cluster, "audit-3")
 
 
+def test_the_address_behind_a_trusted_proxy_is_the_callers(stack: Stack, api: httpx.Client) -> None:
+    """A proxy on this machine is trusted by default; one that is not is an address like any other."""
+    headers = {**bearer(stack), "X-Forwarded-For": "203.0.113.7", "X-Correlation-ID": "proxy-1"}
+    api.delete(f"{PATH}/no-such-tenant", headers=headers)
+    assert audit(stack.cluster, "proxy-1")["address"] == "203.0.113.7"
+
+
 def test_no_secret_is_in_the_log(stack: Stack, api: httpx.Client) -> None:
     token = stack.token()
     api.get(PATH, headers={"Authorization": f"Bearer {token}"})
@@ -189,3 +196,16 @@ def test_a_tenant_made_through_one_contract_is_in_all(stack: Stack, api: httpx.C
             for each in api.get("/api/tenants/", params={"page_size": 100, "page": page}).json()["results"]
         ]
     assert "everywhere" in names
+
+
+def test_placement_obeys_the_residency(stack: Stack, api: httpx.Client) -> None:
+    headers = bearer(stack)
+    base = "/tenant-management/v1/tenants"
+    for slug, policy in (("lives-in-eu", "eu-only"), ("lives-in-in", "in-only")):
+        assert api.post(base, json={"slug": slug, "legal_name": "x"}, headers=headers).status_code == 201
+        assert api.put(f"{base}/{slug}/residency", json={"policy_id": policy}, headers=headers).status_code == 200
+        assert api.post(f"{base}/{slug}/lifecycle/activate", headers=headers).status_code == 200
+    found = stack.api.ready("default", "lives-in-eu")
+    assert found["status"]["databases"][0]["instance"] == "pool-a"
+    # The only server is in eu-central-1.
+    assert "region" in stack.api.trouble("tenant", "default", "lives-in-in", "NoInstance")["message"]

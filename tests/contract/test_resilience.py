@@ -34,8 +34,10 @@ def own(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 @contextmanager
-def second_facade(stack: Stack, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Another replica, with settings of its own; its URL."""
+def replica(
+    stack: Stack, settings: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Another replica, with settings of its own; its URL and process."""
     pid = stack.cluster.processes.pid("api")
     assert pid is not None
     pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
@@ -57,9 +59,16 @@ def second_facade(stack: Stack, settings: Mapping[str, str] | None = None) -> It
             while httpx.get(f"{url}/readyz").status_code != 200:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            yield url
+            yield url, process
         finally:
             process.terminate()
+
+
+@contextmanager
+def second_facade(stack: Stack, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Another replica, with settings of its own; its URL."""
+    with replica(stack, settings) as (url, _):
+        yield url
 
 
 def bearer(stack: Stack) -> dict[str, str]:
@@ -167,6 +176,21 @@ def test_killed_in_the_middle_it_loses_no_write_and_doubles_none(own: Stack) -> 
     for number, answer in confirmed.items():
         found = httpx.get(f"{own.url}{MANAGEMENT}/tenants/killed-{number}", headers=bearer(own)).json()
         assert found["tenant_id"] == answer["tenant_id"]
+
+
+def test_told_to_stop_it_answers_what_it_has_begun(own: Stack) -> None:
+    own.cluster.stop("operator")  # nobody makes the tenant ready: the request waits
+    try:
+        with replica(own, {"TENANTRY_API_WAIT": "3s"}) as (url, process), ThreadPoolExecutor(1) as pool:
+            body = {"id": "stopping", "name": "x"}
+            begun = pool.submit(httpx.post, f"{url}{NEOSTACK}/tenants", json=body, headers=bearer(own), timeout=30)
+            own.api.wait("tenant", "stopping", "default", lambda found: found is not None, 20)
+            process.terminate()
+            answer = begun.result(20)
+            assert (answer.status_code, answer.json()["status"]) == (201, "provisioning")
+            assert process.wait(20) == 0
+    finally:
+        own.cluster.start_operator(QUICK)
 
 
 def test_with_the_api_server_away_reads_go_on_and_writes_are_told_to_come_back(own: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -11,12 +12,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 from pydantic import ValidationError
 
+from tenantry_api.__main__ import serve
+from tenantry_api.cache import Cache
 from tenantry_api.settings import Settings
 from tests.unit.cli_standin import write_kubeconfig
 
@@ -75,3 +79,16 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENANTRY_API_PORT", "65536")
     with pytest.raises(ValidationError, match="port"):
         Settings()
+
+
+async def test_a_facade_that_follows_the_cluster_no_more_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(*_: Any) -> None:
+        return
+
+    write_kubeconfig(tmp_path / "config", "http://127.0.0.1:9")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr(Cache, "load", at_once)
+    monkeypatch.setattr(Cache, "watch", at_once)
+    assert await asyncio.wait_for(serve(Settings(port=0)), 20) == 1
