@@ -16,12 +16,14 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import aiohttp
 import pytest
 from pydantic import ValidationError
 
 from tenantry_api.__main__ import serve
 from tenantry_api.cache import Cache
 from tenantry_api.settings import Settings
+from tenantry_operator.kube import KubeClient
 from tests.unit.cli_standin import write_kubeconfig
 
 
@@ -81,14 +83,14 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Settings()
 
 
-async def test_a_facade_that_follows_the_cluster_no_more_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_facade_that_follows_the_cluster_no_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async def at_once(*_: Any) -> None:
         return
 
-    write_kubeconfig(tmp_path / "config", "http://127.0.0.1:9")
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    async def connect() -> KubeClient:
+        return KubeClient(aiohttp.ClientSession(), "http://127.0.0.1:9", None)
+
+    monkeypatch.setattr(KubeClient, "connect", connect)
     monkeypatch.setattr(Cache, "load", at_once)
     monkeypatch.setattr(Cache, "watch", at_once)
     assert await asyncio.wait_for(serve(Settings(port=0)), 20) == 1
