@@ -96,18 +96,18 @@ class Accounts:
         raise Unauthenticated("Incorrect email or password")
 
     async def _matches(self, account: Account | None, password: str) -> bool:
-        first = self._settings.admin_password.get_secret_value()
-        if account is not None and not account.password_hash:
-            return bool(first) and hmac.compare_digest(password.encode(), first.encode())
         async with self._hashing:
             if not self._decoy:
-                # So that an account that is not there takes as long as a wrong password.
+                # So that an account that is not there, or is the first, takes as long as a wrong password.
                 self._decoy = await asyncio.to_thread(self._hasher.hash, "nobody has this password")
             known = account.password_hash if account is not None else self._decoy
             try:
-                fits = await asyncio.to_thread(self._hasher.verify, password, known)
+                fits = await asyncio.to_thread(self._hasher.verify, password, known or self._decoy)
             except UnknownHashError:
                 return False
+        if account is not None and not known:
+            first = self._settings.admin_password.get_secret_value()
+            return bool(first) and hmac.compare_digest(password.encode(), first.encode())
         return fits and account is not None
 
     def _check_pace(self, name: str) -> None:
