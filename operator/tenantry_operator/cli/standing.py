@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from tenantry_crds.common import RESUME_ANNOTATION
 from tenantry_crds.quantities import parse_duration
 from tenantry_operator.cli.ending import Code
 from tenantry_operator.cli.units import since, until
 from tenantry_operator.conditions import find
-from tenantry_operator.rollouts.phase import FINAL, Phase, phase_of
+from tenantry_operator.rollouts.phase import FINAL, Phase, phase_of, round_of
 
 Object = dict[str, Any]
 
@@ -20,13 +19,6 @@ _WINDOW = 120.0
 """Seconds of which the pace is taken: what was long ago says little of what is to come."""
 _SHORTEST = 3.0
 """Seconds that have to be seen before a pace is taken from them."""
-
-
-def round_of(obj: Object) -> str:
-    """What the operator writes to ``status.round`` when it has seen the object as it is now."""
-    meta = obj["metadata"]
-    resume = (meta.get("annotations") or {}).get(RESUME_ANNOTATION) or ""
-    return f"{meta.get('generation', 0)}/{resume}"[:253]
 
 
 def is_current(obj: Object) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from tenantry_crds.common import RESUME_ANNOTATION
+
 
 class Phase(StrEnum):
     """Where a Rollout is, in one word."""
@@ -31,3 +33,10 @@ def phase_of(obj: dict[str, Any]) -> Phase:
         return Phase((obj.get("status") or {}).get("phase") or Phase.PENDING)
     except ValueError:
         return Phase.PENDING
+
+
+def round_of(obj: dict[str, Any]) -> str:
+    """What makes failures count no more when it changes: the spec's generation, and the annotation."""
+    meta = obj["metadata"]
+    resume = (meta.get("annotations") or {}).get(RESUME_ANNOTATION) or ""
+    return f"{meta.get('generation', 0)}/{resume}"[:253]

@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 
-from tenantry_crds.common import RESUME_ANNOTATION
 from tenantry_crds.rollout import RolloutSpec
 from tenantry_crds.rollout_policy import OnFailure
 from tenantry_operator import conditions, telemetry
@@ -27,7 +26,7 @@ from tenantry_operator.names import FINALIZER
 from tenantry_operator.rollouts import report
 from tenantry_operator.rollouts.checks import check_lint, check_rollbacks
 from tenantry_operator.rollouts.members import Aim
-from tenantry_operator.rollouts.phase import BACK, FINAL, Phase, phase_of
+from tenantry_operator.rollouts.phase import BACK, FINAL, Phase, phase_of, round_of
 from tenantry_operator.rollouts.rehearsal import rehearse
 from tenantry_operator.rollouts.run import Run
 from tenantry_operator.rollouts.runs import server_of
@@ -40,13 +39,6 @@ _WRITE_EVERY = 1.0
 """Seconds between two writes of numbers; a new phase is written at once."""
 _LOOK_AGAIN = 5.0
 _WAITING_AGAIN = 5.0
-
-
-def round_of(obj: Object) -> str:
-    """What makes failures count no more when it changes: the spec's generation, and the annotation."""
-    meta = obj["metadata"]
-    resume = (meta.get("annotations") or {}).get(RESUME_ANNOTATION) or ""
-    return f"{meta.get('generation', 0)}/{resume}"[:253]
 
 
 def has_ended(obj: Object) -> bool:
