@@ -149,3 +149,8 @@ def test_plans_come_with_it_and_can_be_left_out() -> None:
 )
 def test_a_wrong_value_is_refused_by_name(values: Manifest) -> None:
     assert next(iter(values)) in refusal({"api": {"enabled": True, **values}})
+
+
+def test_a_project_that_the_operator_does_not_serve_is_refused() -> None:
+    assert "api.project" in refusal({"api": {"enabled": True, "project": "shop"}, "watchNamespaces": ["other"]})
+    assert of_kind(render({"api": {"enabled": True, "project": "shop"}, "watchNamespaces": ["shop"]}), "Plan")
