@@ -20,7 +20,6 @@ from tenantry_operator.cache import Store
 from tenantry_operator.engines.base import Chain, Structure
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
-from tenantry_operator.faults import reached
 from tenantry_operator.instances.servers import Server
 
 Object = dict[str, Any]
@@ -161,7 +160,6 @@ class Expectations:
         others = [kept for kept in status.get("structures") or [] if kept["server"] != entry["server"]]
         structures = sorted([*others[-_SERVERS + 1 :], entry], key=lambda kept: kept["server"])
         await self._write(obj, {**status, "structures": structures})
-        reached("structure-kept")
 
 
 def _major(server: Server) -> str:
