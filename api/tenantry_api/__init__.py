@@ -1,1 +1,1 @@
-"""The REST facade. So far it answers its health check; the dialects are mounted on this app."""
+"""The REST facade: contracts of others, served by reading and writing Tenants."""

@@ -38,7 +38,6 @@ class TenantStore(Store):
             id=lambda obj: (f"{obj['metadata']['namespace']}/{Tenant(obj).id}",),
             uuid=lambda obj: (Tenant(obj).uuid,),
             number=_number,
-            parent=_parent,
             request=lambda obj: tuple(str(entry.get("key")) for entry in requests_of(obj)),
             name=lambda obj: (f"{obj['metadata']['namespace']}/{Tenant(obj).display_name.casefold()}",),
         )
@@ -104,11 +103,6 @@ def _number(obj: Object) -> Iterable[str]:
 
 def _age(obj: Object) -> tuple[str, int, str]:
     return (obj["metadata"]["creationTimestamp"], Tenant(obj).number or 0, obj["metadata"]["name"])
-
-
-def _parent(obj: Object) -> Iterable[str]:
-    parent = obj["spec"].get("parent")
-    return (f"{obj['metadata']['namespace']}/{parent}",) if parent else ()
 
 
 class Cache:

@@ -34,6 +34,7 @@ _log = structlog.get_logger(__name__)
 
 _LARGEST_SPEC = 256 << 10
 _SELECTIONS = 64
+_MOST_RESOURCES = 64
 _NUMBER_EVERY = 2.0
 _AT_ONCE, _PARALLEL = 500, 8
 """Tenants that get numbers in one go, and at a time."""
@@ -108,10 +109,6 @@ class Tenants:
         """By the name for people, whatever its letters' case."""
         index = f"{self.project}/{name.casefold()}"
         return [Tenant(obj) for obj in self.cache.tenants.all("name", index)]
-
-    def children(self, tenant: Tenant) -> list[Tenant]:
-        """Those whose parent it is."""
-        return [Tenant(obj) for obj in self.cache.tenants.all("parent", "/".join(tenant.key))]
 
     def is_within(self, tenant: Tenant, ancestor: Tenant) -> bool:
         """Whether a Tenant is another one, or below it."""
@@ -211,19 +208,34 @@ class Tenants:
         :raises Missing: when it is gone.
         :raises Owned: when somebody else manages one of the fields.
         """
+
+        def patch_of(live: Object) -> Object | None:
+            wanted = copy.deepcopy(live)
+            edit(Tenant(live), wanted)
+            patch = _patch(live, wanted)
+            if patch is not None:
+                _check(live, patch)
+                check_size(wanted["spec"])
+            return patch
+
+        return await self._rewrite(key, patch_of)
+
+    async def _rewrite(
+        self, key: Key, patch_of: Callable[[Object], Object | None], sub: str | None = None
+    ) -> Tenant:
+        """Patches the version of a Tenant that the patch is made of, again when another one came in between.
+
+        :param patch_of: makes the merge patch; None: there is nothing to change.
+        """
         for attempt in range(ATTEMPTS):
             try:
                 live = await self._kube.get(TENANTS, *key)
-                wanted = copy.deepcopy(live)
-                edit(Tenant(live), wanted)
-                patch = _patch(live, wanted)
+                patch = patch_of(live)
                 if patch is None:
                     return self._keep(live)
-                _check(live, patch)
-                check_size(wanted["spec"])
                 patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
                 query = {"fieldManager": MANAGER}
-                path = TENANTS.path(*key)
+                path = TENANTS.path(*key, sub)
                 written = await self._kube.request("PATCH", path, patch, content_type=MERGE_PATCH, query=query)
             except Conflict:
                 await asyncio.sleep(0.02 * attempt)
@@ -247,41 +259,27 @@ class Tenants:
             except NotFound:
                 self.cache.tenants.drop(tenant.key, tenant.meta["uid"])
 
-    async def report(self, key: Key, resource: str, used: int, breakdown: list[Object] | None = None) -> Object:
+    async def report(self, key: Key, resource: str, used: int) -> Object:
         """Takes in how much of a resource a tenant uses; returns the entry in its status.
 
         :raises Taken: when the operator counts that resource itself.
         """
-        for attempt in range(ATTEMPTS):
-            try:
-                live = await self._kube.get(TENANTS, *key)
-                usage = [dict(entry) for entry in (live.get("status") or {}).get("usage") or []]
-                entry = next((each for each in usage if each["resource"] == resource), None)
-                if entry is not None and entry.get("source") not in (None, "Reported"):
-                    raise Taken(f"{resource} is counted by the server itself, and cannot be reported")
-                if entry is None:
-                    entry = {"resource": resource}
-                    usage.append(entry)
-                if len(usage) > 64:
-                    raise Invalid("a tenant has at most 64 resources")
-                entry.update({"used": used, "source": "Reported", "updatedAt": conditions.timestamp()})
-                if breakdown is not None:
-                    entry["breakdown"] = breakdown
-                patch = {
-                    "metadata": {"resourceVersion": live["metadata"]["resourceVersion"]},
-                    "status": {"usage": usage},
-                }
-                path = TENANTS.path(*key, "status")
-                query = {"fieldManager": MANAGER}
-                written = await self._kube.request("PATCH", path, patch, content_type=MERGE_PATCH, query=query)
-            except Conflict:
-                await asyncio.sleep(0.02 * attempt)
-            except ApiError as error:
-                raise problem_of(error) from error
-            else:
-                self._keep(written)
-                return entry
-        raise Unavailable("the tenant is being changed by somebody else; try again", retry_after=1)
+
+        def patch_of(live: Object) -> Object:
+            usage = [dict(entry) for entry in (live.get("status") or {}).get("usage") or []]
+            entry = next((each for each in usage if each["resource"] == resource), None)
+            if entry is not None and entry.get("source") not in (None, "Reported"):
+                raise Taken(f"{resource} is counted by the server itself, and cannot be reported")
+            if entry is None:
+                entry = {"resource": resource}
+                usage.append(entry)
+            if len(usage) > _MOST_RESOURCES:
+                raise Invalid(f"a tenant has at most {_MOST_RESOURCES} resources")
+            entry.update({"used": used, "source": "Reported", "updatedAt": conditions.timestamp()})
+            return {"status": {"usage": usage}}
+
+        written = await self._rewrite(key, patch_of, "status")
+        return written.usage[resource]
 
     async def settle(self, tenant: Tenant, done: Callable[[Tenant], bool] | None = None) -> Tenant:
         """Waits a while for a Tenant to be ready, or stalled; returns it as it is then.

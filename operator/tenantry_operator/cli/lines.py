@@ -78,13 +78,8 @@ def describe(obj: Object, pace: Pace) -> str:
     return "\n\n".join(parts)
 
 
-class Lines:
-    """One line for each change, with the time in UTC."""
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-        self._last = ""
-        self._silent = False
+class _Plain:
+    """A display that has nothing to put back at its end."""
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +88,15 @@ class Lines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+
+class Lines(_Plain):
+    """One line for each change, with the time in UTC."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+        self._last = ""
+        self._silent = False
 
     def show(self, update: Update) -> None:
         """Prints what has changed since the last time."""
@@ -114,19 +118,11 @@ class Lines:
             say(f"{_stamp()} {line}")
 
 
-class Documents:
+class Documents(_Plain):
     """The object itself for each change, as JSON lines or YAML documents."""
 
     def __init__(self, form: Format) -> None:
         self._form = form
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def show(self, update: Update) -> None:
         """Prints the object."""
