@@ -21,7 +21,7 @@ V3 = version("2.0", "1.1")
 
 def chain_of(wanted: str, *versions: Version) -> list[str]:
     chain = resolve("shop/shop", wanted, {v.version: v for v in versions})
-    return [migration.sql for migration in chain.migrations]
+    return [migration.text for migration in chain.migrations]
 
 
 def test_migrations_come_in_the_order_of_the_versions() -> None:

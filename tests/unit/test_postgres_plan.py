@@ -19,7 +19,7 @@ from tenantry_operator.engines.base import (
     Ownership,
     Presence,
 )
-from tenantry_operator.engines.postgres.path import Applied, path
+from tenantry_operator.engines.path import Applied, path
 from tenantry_operator.engines.postgres.plan import plan
 from tenantry_operator.engines.postgres.view import Finding, Mend, View
 from tenantry_operator.errors import Stalled

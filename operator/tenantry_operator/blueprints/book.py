@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tenantry_crds.blueprint_version import BlueprintVersionSpec
 from tenantry_operator.blueprints import chains
 from tenantry_operator.cache import Key, Store
 from tenantry_operator.engines.base import Chain, Migration
+from tenantry_operator.engines.chain import Form
 from tenantry_operator.errors import Stalled, Waiting
 from tenantry_operator.kube import CONFIGMAPS, KubeClient, NotFound
 
@@ -71,7 +73,6 @@ class Book:
         """A BlueprintVersion with its texts.
 
         :raises Waiting: when a ConfigMap or a key in it is not there.
-        :raises Stalled: for migrations of another engine.
         """
         meta = obj["metadata"]
         key = (meta["namespace"], meta["name"])
@@ -81,18 +82,17 @@ class Book:
         spec = BlueprintVersionSpec.model_validate(obj["spec"])
         migrations = []
         for step in spec.migrations:
+            form: Form | None = None
             if step.sql is not None:
-                text = step.sql
+                text, form = step.sql, Form.SQL
             elif step.config_map_ref is not None:
                 reference = step.config_map_ref
                 text = await self._text(key[0], reference.name, reference.key, f"BlueprintVersion {key[1]}")
             else:
-                raise Stalled(
-                    "CommandsNotSupported",
-                    f"BlueprintVersion {key[1]}, migration {step.name}: commands are for engines that are not "
-                    "supported yet; write sql",
-                )
-            migrations.append(Migration(spec.version, step.name, text, step.transactional, step.rollback))
+                text, form = json.dumps(step.commands, ensure_ascii=False, separators=(",", ":")), Form.COMMANDS
+            migrations.append(
+                Migration(spec.version, step.name, text, step.transactional, step.rollback, form=form)
+            )
         parsed = chains.Version(key[1], spec.version, spec.from_version, tuple(migrations))
         self._parsed[key] = (meta["uid"], parsed)
         return parsed

@@ -109,7 +109,9 @@ class Expectations:
             if chain is None:
                 return None
             try:
-                found = await server.engine.rehearse(scratch_copy(self._installation, blueprint), [chain])
+                found = await server.engine.rehearse(
+                    scratch_copy(self._installation, blueprint, server.access.engine), [chain]
+                )
             except Retryable:
                 raise
             except ReconcileError as error:

@@ -163,7 +163,7 @@ async def lint(migrations: Sequence[Migration], *, created: Collection[str] = ()
     made = _Made(created)
     found: list[Finding] = []
     for migration in migrations:
-        text = _UNFIT.sub(" ", re.sub("\r\n?", "\n", migration.sql))
+        text = _UNFIT.sub(" ", re.sub("\r\n?", "\n", migration.text))
         data = text.encode()
         statements, own = await asyncio.to_thread(_examine, migration, text, made)
         reports = await _squawk(migration, data)
@@ -265,9 +265,9 @@ def _words(text: str) -> tuple[str, ...]:
 def _examine(migration: Migration, text: str, made: _Made) -> tuple[list[_Statement], list[Finding]]:
     """The statements of a migration, and the findings of this module's own."""
     found: list[Finding] = []
-    if unfit := _UNFIT.search(migration.sql):
+    if unfit := _UNFIT.search(migration.text):
         message = "PostgreSQL takes neither NUL nor half of a surrogate pair: take it out."
-        found.append(Finding(migration.name, "unfit-text", _I, line_of(migration.sql, unfit.start()), message))
+        found.append(Finding(migration.name, "unfit-text", _I, line_of(migration.text, unfit.start()), message))
     statements: list[_Statement] = []
     made.elsewhere = False
     start, line, seen = 0, 1, 0

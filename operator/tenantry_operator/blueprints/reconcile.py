@@ -12,6 +12,8 @@ from tenantry_operator.blueprints.book import blueprint_of
 from tenantry_operator.blueprints.chains import Version
 from tenantry_operator.cache import Key, key_of
 from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, Context
+from tenantry_operator.engines.chain import Form
+from tenantry_operator.engines.kinds import check_form
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached, subject
 from tenantry_operator.rollouts.automatic import describe_rollout, follow_version
@@ -39,12 +41,11 @@ class BlueprintReconciler:
         name = "/".join(key)
         subject.set(name)
         try:
-            if spec.engine is not DatabaseEngine.POSTGRESQL:
-                what = spec.engine or "a service template"
-                raise Stalled("EngineNotSupported", f"{what} is not supported yet; only PostgreSQL is")
+            if spec.engine is None:
+                raise Stalled("ServiceNotSupported", "a service template is not supported yet")
             if spec.version is None:
                 raise Stalled("NoVersion", "spec.version names no current version: set it")
-            chain = await context.book.chain(name, spec.version)
+            chain = check_form(await context.book.chain(name, spec.version), spec.engine)
             follows = await follow_version(context, obj, spec)
         except ReconcileError as error:
             waited = conditions.waited(obj, error)
@@ -124,7 +125,16 @@ class BlueprintReconciler:
         if status.get("digest") == digest and status.get("findingCount") is not None:
             # A restart lints nothing anew.
             return {}
+        if any(migration.form is Form.COMMANDS for migration in parsed.migrations) or not self._is_sql(obj):
+            return {"findings": [], "findingCount": 0}
         return linting.render(await self._context.linter.findings(parsed))
+
+    def _is_sql(self, version: Object) -> bool:
+        """Whether linting knows the blueprint's engine: the rules are PostgreSQL's."""
+        namespace, _, name = blueprint_of(version).partition("/")
+        blueprint = self._context.blueprints.get((namespace, name))
+        engine = blueprint["spec"].get("engine") if blueprint is not None else None
+        return engine in (None, DatabaseEngine.POSTGRESQL)
 
 
 def _again(error: ReconcileError) -> float | None:

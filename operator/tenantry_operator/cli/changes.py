@@ -9,7 +9,8 @@ from typing import Any
 from tenantry_operator.blueprints.linting import acknowledged
 from tenantry_operator.cli.ending import one_line
 from tenantry_operator.engines.base import Chain, Migration
-from tenantry_operator.engines.postgres.path import Applied, path
+from tenantry_operator.engines.chain import Form
+from tenantry_operator.engines.path import Applied, path
 
 Object = dict[str, Any]
 
@@ -83,7 +84,7 @@ def render_sql(change: Change, findings: Findings) -> str:
     for number, step in enumerate(change.steps, start=1):
         how = "" if step.transactional else ", outside of a transaction"
         head = f"-- {number}/{count} {step.what}{how}"
-        parts.append("\n".join([head, *(f"-- {words}" for words in findings.words(step)), step.sql.strip("\n")]))
+        parts.append("\n".join([head, *(f"-- {words}" for words in findings.words(step)), step.text.strip("\n")]))
     return "\n\n".join(parts)
 
 
@@ -101,7 +102,7 @@ def render_object(change: Change, findings: Findings) -> Mapping[str, Any]:
                 "name": step.name,
                 "action": "rollback" if step.undo else "apply",
                 "transactional": step.transactional,
-                "sql": step.sql,
+                "commands" if step.form is Form.COMMANDS else "sql": step.text,
                 "findings": findings.of(step),
             }
             for step in change.steps

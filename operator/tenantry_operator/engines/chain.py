@@ -5,6 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Form(StrEnum):
+    """How a migration is written, in the words of a BlueprintVersion."""
+
+    SQL = "sql"
+    COMMANDS = "commands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,17 +21,20 @@ class Migration:
 
     version: str
     name: str
-    sql: str
+    text: str
+    """SQL; for engines whose migrations are commands, a JSON array of them."""
     transactional: bool = True
     rollback: str | None = None
-    """What undoes it."""
+    """What undoes it, in the same form as ``text``."""
+    form: Form | None = None
+    """How ``text`` is written; None: it is from a ConfigMap, which does not say."""
     undo: bool = False
     """It is itself the undoing of the migration of that name."""
 
     @property
     def checksum(self) -> str:
         """SHA-256 of the text, hexadecimal: what the ledger compares."""
-        return hashlib.sha256(self.sql.encode()).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def what(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import Desired, Isolation, Pace, Presence
 from tenantry_operator.tenants.naming import scratch_names
 
@@ -11,7 +12,7 @@ _TIMEOUT = 300.0
 """Seconds for one migration of an empty schema."""
 
 
-def scratch_copy(installation: str, blueprint: str) -> Desired:
+def scratch_copy(installation: str, blueprint: str, engine: DatabaseEngine = DatabaseEngine.POSTGRESQL) -> Desired:
     """The scratch copy of a blueprint, on any server.
 
     :param blueprint: ``<namespace>/<name>``.
@@ -22,7 +23,7 @@ def scratch_copy(installation: str, blueprint: str) -> Desired:
         tenant_id=ENTRY,
         entry=ENTRY,
         isolation=Isolation.DATABASE,
-        names=scratch_names(blueprint),
+        names=scratch_names(blueprint, engine),
         blueprint=blueprint,
         presence=Presence.LIVE,
         pace=Pace(lock_timeout=_TIMEOUT, timeout=_TIMEOUT),

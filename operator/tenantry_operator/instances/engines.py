@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from tenantry_crds.common import DatabaseEngine
+from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import Engine
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
-from tenantry_operator.instances.servers import Access, EngineFactory
+from tenantry_operator.errors import Stalled
+from tenantry_operator.instances.servers import EngineFactory
 from tenantry_operator.settings import Settings
 
 
@@ -14,6 +17,8 @@ def engine_factory(settings: Settings, installation: str) -> EngineFactory:
 
     def make(access: Access) -> Engine:
         connections = ConnectionSettings(concurrency=settings.server_concurrency)
-        return PostgresEngine(access, installation=installation, settings=connections)
+        if access.engine == DatabaseEngine.POSTGRESQL:
+            return PostgresEngine(access, installation=installation, settings=connections)
+        raise Stalled("EngineNotSupported", f"engine {access.engine} is not supported yet, only PostgreSQL is")
 
     return make

@@ -72,7 +72,7 @@ class InstanceReconciler:
             "bytes": _settled(known.get("bytes"), report.bytes, 1 << 26),
             "connections": _settled(known.get("connections"), report.connections, 20),
         }
-        found = [*conditions.ready("Ready", f"PostgreSQL {report.version}"), *_details(report)]
+        found = [*conditions.ready("Ready", f"{server.access.engine} {report.version}"), *_details(report)]
         before = conditions.find(obj, "Ready") or {}
         if before.get("status") == "False":
             context.recorder.normal(obj, "Reachable", "the server is reached again")

@@ -10,7 +10,6 @@ import asyncio
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,32 +17,14 @@ import structlog
 from tenantry_crds.database_instance import DatabaseInstanceSpec, TlsMode
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, Store
+from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import DatabaseState, Desired, Engine, ServerState
+from tenantry_operator.engines.kinds import KINDS
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.kube import SECRETS, KubeClient, NotFound
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How the operator reaches a server as its administrator."""
-
-    engine: str
-    host: str
-    port: int
-    username: str
-    password: str
-    secret_version: str
-    """``resourceVersion`` of the Secret it was read from."""
-    sslmode: str = "prefer"
-    """libpq's."""
-    certificates: tuple[tuple[str, str], ...] = ()
-    """``ca.crt``, ``tls.crt``, ``tls.key`` of the Secret, in PEM."""
-
-    def __repr__(self) -> str:
-        return f"Access({self.engine} {self.username}@{self.host}:{self.port})"
 
 
 EngineFactory = Callable[[Access], Engine]
@@ -202,17 +183,12 @@ class Servers:
                 "InstanceKindNotSupported",
                 f"DatabaseInstance {'/'.join(key)}: only spec.external is supported so far",
             )
-        if spec.engine != "PostgreSQL":
-            raise Stalled(
-                "EngineNotSupported",
-                f"DatabaseInstance {'/'.join(key)}: engine {spec.engine} is not supported yet, only PostgreSQL",
-            )
         external = spec.external
         values, version = await self._admin_secret(key, external.admin_secret.name)
         return Access(
-            engine=str(spec.engine),
+            engine=spec.engine,
             host=external.host,
-            port=external.port or 5432,
+            port=external.port or KINDS[spec.engine].port,
             username=values["username"],
             password=values["password"],
             secret_version=version,

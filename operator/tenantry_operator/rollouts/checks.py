@@ -10,7 +10,7 @@ from tenantry_crds.rollout import RolloutSpec
 from tenantry_crds.rollout_policy import OnFailure
 from tenantry_operator.blueprints.book import Book
 from tenantry_operator.context import Context
-from tenantry_operator.engines.postgres.path import missing_rollbacks
+from tenantry_operator.engines.path import missing_rollbacks
 from tenantry_operator.errors import Stalled, Waiting
 from tenantry_operator.rollouts.members import followers, is_meant
 

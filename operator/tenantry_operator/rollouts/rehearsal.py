@@ -45,7 +45,9 @@ async def rehearse(context: Context, blueprint: str, spec: RolloutSpec, tenants:
     problem: ReconcileError | None = None
     found_out: Mapping[str, Structure] = {}
     try:
-        found_out = await server.engine.rehearse(scratch_copy(context.installation, blueprint), chains)
+        found_out = await server.engine.rehearse(
+            scratch_copy(context.installation, blueprint, server.access.engine), chains
+        )
     except Stalled as error:
         problem = error
     outcome = {

@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from tenantry_crds.common import ROTATE_ANNOTATION
 from tenantry_operator.conditions import parse_timestamp, timestamp
 from tenantry_operator.engines.base import LoginState, Names, fingerprint
+from tenantry_operator.engines.binding import Binding, digest
 from tenantry_operator.names import (
     DATABASE_LABEL,
     GROUP,
@@ -43,49 +44,6 @@ def new_password() -> str:
 def secret_name(tenant: str, entry: str) -> str:
     """The name of the Secret of a tenant's database."""
     return f"{tenant}-{entry}-db"
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """Where an application finds its database, without the password."""
-
-    host: str
-    port: int
-    database: str
-    schema: str | None
-    username: str
-    sslmode: str | None = None
-    certificates: str | None = None
-    """The certificate authority of the server, in PEM, when there is one of its own."""
-
-    def data(self) -> dict[str, str]:
-        """The Secret's keys that are not secret."""
-        return {
-            "type": "postgresql",
-            "provider": "tenantry",
-            "host": self.host,
-            "port": str(self.port),
-            "database": self.database,
-            "schema": self.schema or "",
-            "username": self.username,
-            **({"sslmode": self.sslmode} if self.sslmode else {}),
-            **({"certificates": self.certificates} if self.certificates else {}),
-        }
-
-    def uri(self, password: str) -> str:
-        """The connection URI; the search path is the login's own setting."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        query = f"?{urlencode({'sslmode': self.sslmode})}" if self.sslmode else ""
-        credentials = f"{quote(self.username, safe='')}:{quote(password, safe='')}"
-        return f"postgresql://{credentials}@{host}:{self.port}/{quote(self.database, safe='')}{query}"
-
-    def digest(self) -> str:
-        """A digest of all but the password."""
-        return _digest(sorted(self.data().items()))
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +85,7 @@ def render_secret(
             },
             "annotations": {
                 _BINDING_ANNOTATION: binding.digest(),
-                _PASSWORD_ANNOTATION: _digest(password),
+                _PASSWORD_ANNOTATION: digest(password),
                 _WRITTEN_ANNOTATION: timestamp(written_at),
                 ROTATE_ANNOTATION: rotation,
             },
@@ -142,7 +100,7 @@ def render_secret(
                 }
             ],
         },
-        "type": "servicebinding.io/postgresql",
+        "type": f"servicebinding.io/{binding.kind.binding}",
         "data": {key: b64encode(value.encode()).decode() for key, value in data.items()},
     }
 
@@ -173,10 +131,10 @@ def summarise(secret: Object) -> SecretSummary:
         uid=meta["uid"],
         owner=next((owner["uid"] for owner in meta.get("ownerReferences") or []), ""),
         username=plain.get("username", ""),
-        binding_digest=_digest(sorted(plain.items())),
+        binding_digest=digest(sorted(plain.items())),
         intact=(
             bool(password)
-            and annotations.get(_PASSWORD_ANNOTATION) == _digest(password)
+            and annotations.get(_PASSWORD_ANNOTATION) == digest(password)
             and f":{quote(password, safe='')}@" in uri
         ),
         fingerprint=fingerprint(password),

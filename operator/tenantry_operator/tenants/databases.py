@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from tenantry_crds.common import RECREATE_ANNOTATION
+from tenantry_crds.common import RECREATE_ANNOTATION, DatabaseEngine
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key
 from tenantry_operator.context import Context
@@ -111,7 +111,7 @@ class _Task:
                 f"{isolation}; ask for that isolation, nothing was touched",
             )
         server = await self.context.servers.get(home)
-        wanted = self._desired(isolation, Presence.LIVE)
+        wanted = self._desired(isolation, Presence.LIVE, design.engine)
         wanted = replace(
             wanted,
             row_column=design.row_column,
@@ -138,7 +138,8 @@ class _Task:
                 isolation = await self._isolation_of_spec()
         assert home is not None  # noqa: S101 - either placed or found, or returned above
         server = await self.context.servers.get(home)
-        wanted = self._desired(Isolation(isolation), self.goal.presence)
+        engine = server.access.engine
+        wanted = self._desired(Isolation(isolation), self.goal.presence, engine)
         if self.goal.presence is Presence.REFUSED and self.context.runs.turn(self.view, self.entry) is not None:
             # Who is suspended is migrated in place.
             wanted = self._as_designed(wanted)
@@ -160,7 +161,7 @@ class _Task:
     async def _isolation_of_spec(self) -> Isolation:
         if self.entry.isolation is not None:
             return self.entry.isolation
-        return desired.blueprint_spec(self.context, self.view, self.entry).effective_isolation
+        return desired.blueprint_spec(self.context, self.view, self.entry)[0].effective_isolation
 
     def _move(self, isolation: Isolation) -> Stalled | None:
         known, pin = self.record.get("isolation"), self.entry.instance
@@ -207,14 +208,14 @@ class _Task:
             self.record["schema"] = belonging.schema
         return home, belonging.isolation
 
-    def _desired(self, isolation: Isolation, presence: Presence) -> Desired:
+    def _desired(self, isolation: Isolation, presence: Presence, engine: DatabaseEngine) -> Desired:
         return Desired(
             installation=self.context.installation,
             tenant=self.view.tenant,
             tenant_id=self.view.id,
             entry=self.entry.name,
             isolation=isolation,
-            names=name_variants(self.view, self.entry, self.record, isolation)[0],
+            names=name_variants(self.view, self.entry, self.record, isolation, engine)[0],
             blueprint=f"{self.view.namespace}/{self.entry.blueprint}",
             presence=presence,
         )
@@ -238,7 +239,13 @@ class _Task:
                 return wanted
             if self._current is not None:
                 wanted = await desired.at_version(
-                    self.context, self.view, self.entry, self._current, wanted, state
+                    self.context,
+                    self.view,
+                    self.entry,
+                    self._current,
+                    wanted,
+                    state,
+                    server.access.engine,
                 )
             try:
                 await self._apply(server, wanted, state, limits)
@@ -254,7 +261,8 @@ class _Task:
         self, server: Server, wanted: Desired, state: DatabaseState
     ) -> tuple[Desired, DatabaseState | None]:
         """Makes sure that nothing of anybody else's is meant; None: there is nothing of the tenant's."""
-        for names in name_variants(self.view, self.entry, self.record, wanted.isolation)[1:]:
+        engine = server.access.engine
+        for names in name_variants(self.view, self.entry, self.record, wanted.isolation, engine)[1:]:
             if state.ownership is not Ownership.OTHER_TENANT:
                 break
             wanted = replace(wanted, names=names)

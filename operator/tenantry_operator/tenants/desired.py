@@ -10,6 +10,7 @@ from tenantry_crds.common import DatabaseEngine
 from tenantry_crds.plan import PlanSpec
 from tenantry_operator.context import Context
 from tenantry_operator.engines.base import DatabaseState, Desired, Isolation, Pace
+from tenantry_operator.engines.kinds import KINDS, check_form
 from tenantry_operator.errors import Stalled, Waiting
 from tenantry_operator.tenants import quotas
 from tenantry_operator.tenants.view import Entry, TenantView
@@ -21,7 +22,7 @@ Object = dict[str, Any]
 class Design:
     """What the blueprint says of a database."""
 
-    engine: str
+    engine: DatabaseEngine
     isolation: Isolation
     current: str
     """The version of those that follow it."""
@@ -29,11 +30,11 @@ class Design:
     allow_unsafe_keys: bool
 
 
-def blueprint_spec(context: Context, view: TenantView, entry: Entry) -> BlueprintSpec:
-    """The blueprint of an entry.
+def blueprint_spec(context: Context, view: TenantView, entry: Entry) -> tuple[BlueprintSpec, DatabaseEngine]:
+    """The blueprint of an entry, and its engine.
 
     :raises Waiting: BlueprintNotFound.
-    :raises Stalled: when it is none of a supported engine.
+    :raises Stalled: when it is none of a database.
     """
     obj = context.blueprints.get((view.namespace, entry.blueprint))
     if obj is None:
@@ -42,13 +43,13 @@ def blueprint_spec(context: Context, view: TenantView, entry: Entry) -> Blueprin
             f"database {entry.name}: there is no Blueprint {view.namespace}/{entry.blueprint}: apply it",
         )
     spec = BlueprintSpec.model_validate(obj["spec"])
-    if spec.engine is not DatabaseEngine.POSTGRESQL:
+    if spec.engine is None:
         raise Stalled(
-            "EngineNotSupported",
-            f"database {entry.name}: blueprint {entry.blueprint} is for {spec.engine or 'a service'}, which is "
-            "not supported yet; use a PostgreSQL blueprint",
+            "NotADatabase",
+            f"database {entry.name}: blueprint {entry.blueprint} is a service template; name it in spec.services, "
+            "or name a blueprint with an engine here",
         )
-    return spec
+    return spec, spec.engine
 
 
 def design(context: Context, view: TenantView, entry: Entry) -> Design:
@@ -56,9 +57,16 @@ def design(context: Context, view: TenantView, entry: Entry) -> Design:
 
     :raises Waiting, Stalled: when blueprint or version are missing or contradict themselves.
     """
-    spec = blueprint_spec(context, view, entry)
+    spec, engine = blueprint_spec(context, view, entry)
     known = view.known.get(entry.name, {}).get("isolation")
     isolation = entry.isolation or (Isolation(known) if known else None) or spec.effective_isolation
+    kind = KINDS[engine]
+    if isolation not in kind.isolations:
+        raise Stalled(
+            "IsolationNotSupported",
+            f"database {entry.name}: {kind.engine} has no isolation {isolation}; use "
+            f"{' or '.join(sorted(kind.isolations))}",
+        )
     if isolation is Isolation.INSTANCE:
         raise Stalled(
             "IsolationNotSupported",
@@ -80,7 +88,7 @@ def design(context: Context, view: TenantView, entry: Entry) -> Design:
         )
     row = spec.effective_row
     return Design(
-        engine=str(spec.engine),
+        engine=engine,
         isolation=isolation,
         current=spec.version,
         row_column=row.column,
@@ -89,7 +97,13 @@ def design(context: Context, view: TenantView, entry: Entry) -> Design:
 
 
 async def at_version(
-    context: Context, view: TenantView, entry: Entry, current: str, wanted: Desired, state: DatabaseState
+    context: Context,
+    view: TenantView,
+    entry: Entry,
+    current: str,
+    wanted: Desired,
+    state: DatabaseState,
+    engine: DatabaseEngine,
 ) -> Desired:
     """The database with the chain to the version that it is to be at.
 
@@ -101,7 +115,7 @@ async def at_version(
     choice = context.runs.choose(view, entry, current, state, row=row)
     if choice.version is None:
         return wanted
-    chain = await book.chain(blueprint, choice.version)
+    chain = check_form(await book.chain(blueprint, choice.version), engine)
     if choice.only_forward and state.version not in chain.versions:
         chain = await book.chain(blueprint, state.version or choice.version)
     installed = None

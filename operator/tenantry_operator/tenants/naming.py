@@ -1,16 +1,18 @@
-"""The names of what is made for a tenant on a PostgreSQL server. Pure.
+"""The names of what is made for a tenant on a server. Pure.
 
-A name is at most 63 bytes, PostgreSQL's limit (NAMEDATALEN - 1, "Identifiers and Key Words"); a longer
-one is cut and a hash of the whole appended, so that two long names stay two. Names that the server or
-the operator keeps for itself get a hash, too: a tenant called "public" or "acme__a" takes no place of
-anybody else's.
+A name is at most 63 bytes, PostgreSQL's limit (NAMEDATALEN - 1, "Identifiers and Key Words") and MongoDB's;
+MySQL's is 64, and 32 for logins. A longer one is cut and a hash of the whole appended, so that two long names
+stay two. Names that the server or the operator keeps for itself get a hash, too: a tenant called "public" or
+"acme__a" takes no place of anybody else's.
 """
 
 from __future__ import annotations
 
 import hashlib
 
+from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import Isolation, Names
+from tenantry_operator.engines.kinds import KINDS
 
 MAX_BYTES = 63
 """PostgreSQL cuts identifiers that are longer, in silence."""
@@ -32,7 +34,8 @@ _OWN_SUFFIXES = (
     SCRATCH_SUFFIX,
     TEMPLATE_SUFFIX,
 )
-_RESERVED = frozenset({"postgres", "template0", "template1", "public", "none", "information_schema", "tenantry"})
+_OPERATORS = "tenantry"
+"""What the operator keeps on a server for itself."""
 
 
 def short_hash(*parts: str) -> str:
@@ -40,9 +43,9 @@ def short_hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_HASH_LENGTH]
 
 
-def fit(name: str, suffix: str = "") -> str:
-    """``name`` + ``suffix`` within :data:`MAX_BYTES`; only the name is cut, never the suffix."""
-    room = MAX_BYTES - len(suffix.encode())
+def fit(name: str, suffix: str = "", limit: int = MAX_BYTES) -> str:
+    """``name`` + ``suffix`` within ``limit`` bytes; only the name is cut, never the suffix."""
+    room = limit - len(suffix.encode())
     encoded = name.encode()
     if len(encoded) <= room:
         return name + suffix
@@ -70,12 +73,12 @@ def connect_group_of(database: str) -> str:
     return fit(database, CONNECT_SUFFIX)
 
 
-def scratch_names(blueprint: str) -> Names:
+def scratch_names(blueprint: str, engine: DatabaseEngine = DatabaseEngine.POSTGRESQL) -> Names:
     """The names of a blueprint's scratch copy.
 
     :param blueprint: ``<namespace>/<name>``.
     """
-    return own_names(fit(f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint)}", SCRATCH_SUFFIX))
+    return own_names(fit(f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint)}", SCRATCH_SUFFIX), engine)
 
 
 def template_of(blueprint: str, digest: str) -> str:
@@ -87,9 +90,9 @@ def template_of(blueprint: str, digest: str) -> str:
     return fit(f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint, digest)}", TEMPLATE_SUFFIX)
 
 
-def own_names(database: str) -> Names:
-    """The names of a whole database that is no tenant's, and of its roles."""
-    login_a, login_b = (fit(database, suffix) for suffix in _LOGIN_SUFFIXES)
+def own_names(database: str, engine: DatabaseEngine = DatabaseEngine.POSTGRESQL) -> Names:
+    """The names of a whole database, and of its roles."""
+    login_a, login_b = (fit(database, suffix, KINDS[engine].login_bytes) for suffix in _LOGIN_SUFFIXES)
     return Names(database, None, database, login_a, login_b)
 
 
@@ -102,6 +105,7 @@ def names_for(
     namespace: str = "",
     several: bool = False,
     disambiguate: bool = False,
+    engine: DatabaseEngine = DatabaseEngine.POSTGRESQL,
 ) -> Names:
     """The names of one tenant database.
 
@@ -118,17 +122,17 @@ def names_for(
     extra = (other,) if several and other else ()
     # The entry is part of the hash: two databases of one tenant stay two even when both are disambiguated.
     seed = (namespace, blueprint, tenant_id, other) if disambiguate else ()
-    own = _usable("__".join((blueprint, tenant_id, *extra)), seed)
-    login_a, login_b = (fit(own, suffix) for suffix in _LOGIN_SUFFIXES)
+    own = own_names(_usable("__".join((blueprint, tenant_id, *extra)), engine, seed), engine)
     if isolation in (Isolation.DATABASE, Isolation.INSTANCE):
-        return Names(own, None, own, login_a, login_b)
-    shared = _usable(blueprint, (namespace, blueprint) if disambiguate else ())
+        return own
+    shared = _usable(blueprint, engine, (namespace, blueprint) if disambiguate else ())
     if isolation is Isolation.SCHEMA:
-        return Names(shared, _usable("__".join((tenant_id, *extra)), seed), own, login_a, login_b)
-    return Names(shared, shared, shared, login_a, login_b)
+        schema = _usable("__".join((tenant_id, *extra)), engine, seed)
+        return Names(shared, schema, own.owner, own.login_a, own.login_b)
+    return Names(shared, shared, shared, own.login_a, own.login_b)
 
 
-def _usable(name: str, seed: tuple[str, ...] = ()) -> str:
+def _usable(name: str, engine: DatabaseEngine, seed: tuple[str, ...] = ()) -> str:
     """``name``, with a hash when it is somebody else's, reserved, or of the operator's own form.
 
     Roles, schemas and databases whose names begin with ``pg_`` belong to PostgreSQL.
@@ -137,7 +141,7 @@ def _usable(name: str, seed: tuple[str, ...] = ()) -> str:
     """
     if seed:
         name = f"{name}_{short_hash(*seed)}"
-    if name in _RESERVED or name.endswith(_OWN_SUFFIXES):
+    if name == _OPERATORS or name in KINDS[engine].reserved or name.endswith(_OWN_SUFFIXES):
         name = f"{name}_{short_hash(name)}"
     if name.startswith("pg_"):
         name = f"t_{name}"

@@ -10,13 +10,14 @@ from tenantry_crds.common import ROTATE_ANNOTATION
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Store
 from tenantry_operator.context import Context
+from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import LoginState, Names
+from tenantry_operator.engines.binding import Binding
 from tenantry_operator.errors import Retryable, Stalled
-from tenantry_operator.instances.servers import Access
 from tenantry_operator.kube import SECRETS, Conflict, NotFound
 from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, TENANT_LABEL
 from tenantry_operator.tenants import credentials
-from tenantry_operator.tenants.credentials import Binding, SecretSummary, Turn
+from tenantry_operator.tenants.credentials import SecretSummary, Turn
 from tenantry_operator.tenants.view import TenantView
 
 Object = dict[str, Any]
@@ -119,15 +120,7 @@ async def bind(
     :returns: whether it was written.
     :raises Stalled: SecretNameTaken, when a Secret of that name is not the tenant's.
     """
-    binding = Binding(
-        host=access.host,
-        port=access.port,
-        database=names.database,
-        schema=names.schema,
-        username=turn.login,
-        sslmode=None if access.sslmode == "prefer" else access.sslmode,
-        certificates=dict(access.certificates).get("ca.crt"),
-    )
+    binding = Binding.of(access, names, turn.login)
     name = credentials.secret_name(view.name, entry)
     kept = None if turn.new_password else summary(context, view, name)
     # One that an earlier Tenant of this name left would soon be collected as garbage.

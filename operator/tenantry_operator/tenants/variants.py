@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
+from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import Isolation, Names
 from tenantry_operator.tenants import naming
 from tenantry_operator.tenants.view import Entry, TenantView
 
 
-def name_variants(view: TenantView, entry: Entry, record: Mapping[str, Any], isolation: Isolation) -> list[Names]:
+def name_variants(
+    view: TenantView, entry: Entry, record: Mapping[str, Any], isolation: Isolation, engine: DatabaseEngine
+) -> list[Names]:
     """The names to try, in order: the longer ones are for when the plain ones are another tenant's.
 
     :param record: the entry in ``status.databases``. Once it has names, they are the only ones.
@@ -28,6 +31,7 @@ def name_variants(view: TenantView, entry: Entry, record: Mapping[str, Any], iso
             namespace=view.namespace,
             several=extended,
             disambiguate=longer,
+            engine=engine,
         )
         if names not in variants:
             variants.append(names)

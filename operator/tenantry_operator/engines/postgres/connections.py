@@ -11,39 +11,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
+from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import Credentials
+from tenantry_operator.engines.breaker import Breaker
 from tenantry_operator.engines.postgres.sqlstate import answered, connect_error
-from tenantry_operator.errors import Retryable
 
 Connection = psycopg.AsyncConnection[TupleRow]
-
-
-class Access(Protocol):
-    """How a server is reached as its administrator."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def username(self) -> str: ...
-    @property
-    def password(self) -> str: ...
-    @property
-    def sslmode(self) -> str:
-        """libpq's."""
-        ...
-
-    @property
-    def certificates(self) -> Sequence[tuple[str, str]]:
-        """``ca.crt``, ``tls.crt``, ``tls.key``, in PEM, as far as there are any."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,39 +48,6 @@ class ConnectionSettings:
     pause: float = 1.0
     """How long it is left alone at first; doubled with every further failure."""
     longest_pause: float = 30.0
-
-
-@dataclass(slots=True)
-class Breaker:
-    """Fails fast while a server is away: after some failures in a row it is only tried now and then."""
-
-    failures_allowed: int
-    pause: float
-    longest_pause: float
-    failures: int = 0
-    open_until: float = 0.0
-    last: str = ""
-
-    def check(self, now: float) -> None:
-        """:raises Retryable: while the server is left alone."""
-        if now < self.open_until:
-            left = self.open_until - now
-            raise Retryable("ServerUnreachable", self.last, delay=left)
-        if self.open_until:
-            # One attempt decides; the others wait for its outcome.
-            self.open_until = now + self.pause
-
-    def failed(self, now: float, message: str) -> None:
-        """An attempt to connect failed."""
-        self.failures += 1
-        self.last = message
-        if self.failures >= self.failures_allowed:
-            exponent = min(self.failures - self.failures_allowed, 16)
-            self.open_until = now + min(self.pause * 2**exponent, self.longest_pause)
-
-    def succeeded(self) -> None:
-        """The server is there."""
-        self.failures, self.open_until = 0, 0.0
 
 
 @dataclass(slots=True)

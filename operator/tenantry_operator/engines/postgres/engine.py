@@ -10,6 +10,7 @@ from dataclasses import replace
 import psycopg
 import structlog
 
+from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import (
     Chain,
     Credentials,
@@ -30,7 +31,7 @@ from tenantry_operator.engines.postgres.catalog import (
     ServerCatalog,
     observe_server,
 )
-from tenantry_operator.engines.postgres.connections import Access, Connections, ConnectionSettings
+from tenantry_operator.engines.postgres.connections import Connections, ConnectionSettings
 from tenantry_operator.engines.postgres.execute import Executor
 from tenantry_operator.engines.postgres.inside import SharedCatalog, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation

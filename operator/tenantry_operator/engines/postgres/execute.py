@@ -8,12 +8,12 @@ import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, Desired, Isolation, Mark, Migration, Stale
+from tenantry_operator.engines.path import Stretch, first_stretch, path, stretches
 from tenantry_operator.engines.postgres import mend, provision, sessions, shared
 from tenantry_operator.engines.postgres.catalog import observe_server
 from tenantry_operator.engines.postgres.connections import Connections
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.migrations import read_ledger
-from tenantry_operator.engines.postgres.path import Stretch, first_stretch, path, stretches
 from tenantry_operator.engines.postgres.plan import PostgresStep
 from tenantry_operator.engines.postgres.rows import RowSteps
 from tenantry_operator.engines.postgres.runner import Look, Runner

@@ -16,9 +16,9 @@ import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, Migration, Pace
+from tenantry_operator.engines.path import Applied
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.lexer import line_of, split
-from tenantry_operator.engines.postgres.path import Applied
 from tenantry_operator.engines.postgres.sqlstate import describe, is_of_server
 from tenantry_operator.engines.postgres.statements import Rendered, Script
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled
@@ -37,9 +37,9 @@ def _render_arguments(migrations: tuple[Migration, ...], located: int | None) ->
     """
     rendered = []
     for number, migration in enumerate(migrations):
-        texts = [migration.sql]
+        texts = [migration.text]
         if number == located:
-            texts = [statement.text for statement in split(migration.sql)]
+            texts = [statement.text for statement in split(migration.text)]
         statements = sql.SQL(", ").join([sql.Literal(text) for text in texts])
         arguments = sql.SQL("({number}, ARRAY[{statements}]::text[])").format(
             number=sql.Literal(number), statements=statements
@@ -91,7 +91,7 @@ def render_run(
     script = Script()
     if not migrations:
         return script
-    deferred = any(_DEFERRED in migration.sql.lower() for migration in migrations)
+    deferred = any(_DEFERRED in migration.text.lower() for migration in migrations)
     runner = sql.Identifier(schema, RUNNER)
     script.format(
         "CREATE FUNCTION {runner}(number integer, statements text[]) RETURNS void LANGUAGE plpgsql\n"
@@ -213,7 +213,7 @@ def explain(
     what = f"{where}: {migration.what} of blueprint {chain.blueprint}"
     if error.sqlstate in PASSING:
         return Retryable("MigrationBlocked", f"{what} could not be run now: {describe(error)}")
-    line = locate(error, migration.sql, progress.statement)
+    line = locate(error, migration.text, progress.statement)
     at = f", line {line}" if line is not None else ""
     if progress.statement is None:
         at = " in what was deferred to its end"

@@ -9,11 +9,11 @@ from dataclasses import replace
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, Desired, Mark, Migration
+from tenantry_operator.engines.path import first_stretch
 from tenantry_operator.engines.postgres import logins
 from tenantry_operator.engines.postgres.catalog import Facts
 from tenantry_operator.engines.postgres.installation import Installation, render_delegated
 from tenantry_operator.engines.postgres.migrations import render_ledger, render_pace, render_run
-from tenantry_operator.engines.postgres.path import first_stretch
 from tenantry_operator.engines.postgres.scram import StoredCredentials
 from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA, render_close_public, render_prepare
 from tenantry_operator.engines.postgres.statements import (
@@ -201,7 +201,7 @@ def render_create_schema(
     work.add(render_mark("SCHEMA", schema, mark), render_default_privileges(names.owner, group))
     if created is not None:
         work.add(render_login_memberships(desired, group, created))
-    early = any(_TEMPORARY.search(migration.sql) for migration in migrations)
+    early = any(_TEMPORARY.search(migration.text) for migration in migrations)
     if early:
         work.add(_render_connect(desired))
     if migrations:

@@ -9,10 +9,10 @@ import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, Desired, Mark, Migration
+from tenantry_operator.engines.path import Stretch, first_stretch, stretches
 from tenantry_operator.engines.postgres import migrations, provision, rowsecurity, sessions
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.installation import render_delegated
-from tenantry_operator.engines.postgres.path import Stretch, first_stretch, stretches
 from tenantry_operator.engines.postgres.plan import PostgresStep
 from tenantry_operator.engines.postgres.rowcatalog import read_relations, read_sequences
 from tenantry_operator.engines.postgres.rowremoval import render_removal

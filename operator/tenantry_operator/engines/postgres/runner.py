@@ -10,12 +10,12 @@ import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, DatabaseState, Desired, Mark, Migration, Ownership, Stale
+from tenantry_operator.engines.path import path
 from tenantry_operator.engines.postgres import migrations, sessions
 from tenantry_operator.engines.postgres.catalog import Facts, ServerCatalog, observe_server
 from tenantry_operator.engines.postgres.connections import Connection, Connections
 from tenantry_operator.engines.postgres.inside import SharedCatalog
 from tenantry_operator.engines.postgres.installation import Installation, render_roles
-from tenantry_operator.engines.postgres.path import path
 from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.statements import Script
 from tenantry_operator.engines.postgres.unfinished import read_unfinished, take_up
@@ -176,7 +176,7 @@ class Runner:
         """What an error of a migration means, with the line when it can be found."""
         number = progress.migration or 0
         located = progress.statement is None
-        if not located and migrations.locate(error, pending[number].sql, progress.statement) is None:
+        if not located and migrations.locate(error, pending[number].text, progress.statement) is None:
             error = await self._locate(desired.names.database, render(number), progress, error)
         return migrations.explain(error, chain, pending, progress, self.where(desired))
 

@@ -98,7 +98,7 @@ class Templates:
         keys = {}
         for blueprint, chain in wanted.items():
             key = _key(blueprint, chain.digest)
-            if sum(len(m.sql) for m in chain.migrations) >= WORTHWHILE and key not in self._unfit:
+            if sum(len(m.text) for m in chain.migrations) >= WORTHWHILE and key not in self._unfit:
                 keys[key] = (blueprint, chain)
         for database in catalog.databases.values():
             mark = Mark.decode(database.mark)
@@ -137,7 +137,7 @@ class Templates:
         desired = self._desired(name, blueprint, chain)
         await self._settle(desired)
         reached("template-built")
-        computed = any(_COMPUTED.search(migration.sql) for migration in chain.migrations)
+        computed = any(_COMPUTED.search(migration.text) for migration in chain.migrations)
         async with self._runner.connections.use(name, keep=False) as connection:
             if computed and await _has_rows(connection):
                 self._unfit.add(key)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, Migration
+from tenantry_operator.engines.path import Applied
 from tenantry_operator.engines.postgres.connections import Connection
-from tenantry_operator.engines.postgres.path import Applied
 from tenantry_operator.engines.postgres.statements import Script
 from tenantry_operator.errors import Stalled
 
@@ -106,7 +106,7 @@ def take_up(
         raise Stalled("NoPath", f"{what}, and its BlueprintVersion is not there: apply it")
     if found.rollback is None:
         raise Stalled("RollbackMissing", f"{what} and has no rollback: go to version {unfinished.version} instead")
-    undo = replace(found, sql=found.rollback, rollback=None, undo=True)
+    undo = replace(found, text=found.rollback, rollback=None, undo=True)
     applied = any((line.version, line.migration) == (found.version, found.name) for line in ledger)
     again = (found,) if applied else ()
     return (undo, *again, *pending)

@@ -100,7 +100,7 @@ class Untransacted:
         self, desired: Desired, migration: Migration, begun: int | None, session: Connection
     ) -> None:
         schema = provision.data_schema(desired)
-        for number, statement in enumerate(split(migration.sql)):
+        for number, statement in enumerate(split(migration.text)):
             if begun is not None and number < begun:
                 continue
             async with self._admin(desired) as connection:
@@ -150,7 +150,7 @@ class Untransacted:
         what = f"{self._runner.where(desired)}: {migration.what} of blueprint {blueprint}"
         if error.sqlstate in PASSING:
             return Retryable("MigrationBlocked", f"{what} could not be run now: {describe(error)}")
-        line = line_of(migration.sql, statement.start)
+        line = line_of(migration.text, statement.start)
         hint = f" Hint: {error.diag.message_hint}" if error.diag.message_hint else ""
         return Stalled(
             "MigrationFailed",

@@ -93,7 +93,7 @@ def _undo(migration: Migration, where: str) -> Migration:
             f"{where}: migration {migration.name} of version {migration.version} has no rollback, so that there "
             "is no way back over it; go forward with a new version instead",
         )
-    return replace(migration, sql=migration.rollback, rollback=None, undo=True)
+    return replace(migration, text=migration.rollback, rollback=None, undo=True)
 
 
 def missing_rollbacks(start: Chain, goal: Chain) -> tuple[Migration, ...]:
