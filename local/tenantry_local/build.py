@@ -122,10 +122,15 @@ def ensure_helm() -> Path:
     return ensure(HELM_PROGRAM)
 
 
+def cache_folder() -> Path:
+    """Where programs are kept."""
+    base = os.environ.get("TENANTRY_CACHE")
+    return (Path(base).absolute() if base else LOCAL.parent / ".local" / "cache") / "bin"
+
+
 def ensure(program: Program) -> Path:
     """The program's binary from the cache, built first when the cache lacks it."""
-    base = os.environ.get("TENANTRY_CACHE")
-    folder = (Path(base).absolute() if base else LOCAL.parent / ".local" / "cache") / "bin"
+    folder = cache_folder()
     binary = folder / f"{program.name}-{program.key()}"
     if not binary.is_file():
         folder.mkdir(parents=True, exist_ok=True)
