@@ -88,6 +88,7 @@ async def follow(facade: Facade, stop: asyncio.Event, listen: Callable[[], None]
             group.create_task(facade.cache.ping()),
             group.create_task(facade.cache.audit.run()),
             group.create_task(facade.tenants.number_others()),
+            group.create_task(facade.claims.sweep()),
         ]
         await facade.cache.watch(stop, following)
         if not stop.is_set():

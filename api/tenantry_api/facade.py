@@ -14,6 +14,7 @@ from tenantry_api.auth.principal import Principal
 from tenantry_api.auth.tokens import Tokens
 from tenantry_api.cache import Cache
 from tenantry_api.catalog import Catalog
+from tenantry_api.claims import Claims
 from tenantry_api.ratelimit import Limiter
 from tenantry_api.settings import Settings
 from tenantry_api.store import Tenants
@@ -50,6 +51,7 @@ class Facade:
     gateway: Gateway = field(init=False)
     limiter: Limiter = field(init=False)
     catalog: Catalog = field(init=False)
+    claims: Claims = field(init=False)
 
     def rendered(self, tenant: Tenant, what: str, make: Callable[[], Any]) -> Fragment:
         """A view of a Tenant as JSON, made once for each version of it and of the plans.
@@ -66,3 +68,4 @@ class Facade:
         self.gateway = Gateway(self.settings, self.tokens)
         self.limiter = Limiter(self.settings)
         self.catalog = Catalog(self.settings, self.cache)
+        self.claims = Claims(self.kube, self.settings.project)

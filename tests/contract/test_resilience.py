@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from tests.contract.conftest import QUICK, Stack
 
 pytestmark = pytest.mark.e2e
 
-NEOSTACK, MANAGEMENT, RENDER = "/api/v3", "/tenant-management/v1", "/api"
+NEOSTACK, INSTITUTIONS, MANAGEMENT, RENDER = "/api/v3", "/api/v1", "/tenant-management/v1", "/api"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,12 @@ def numbers(stack: Stack) -> list[int]:
     return [each["id"] for each in page["results"]]
 
 
+def names(stack: Stack, kind: str) -> list[str]:
+    """Of the objects in the project."""
+    found = stack.cluster.kubectl("get", kind, "-n", "default", "-o", "name").split()
+    return sorted(name.partition("/")[2] for name in found)
+
+
 def test_replicas_at_once_make_one_tenant_of_an_id(own: Stack) -> None:
     with second_facade(own) as other, ThreadPoolExecutor(12) as pool:
         urls = [own.url, other] * 6
@@ -108,6 +115,115 @@ def test_replicas_at_once_make_one_tenant_of_an_idempotency_key(own: Stack) -> N
     headers = {**bearer(own), "Idempotency-Key": "one-key"}
     body = {"slug": "another", "legal_name": "One"}
     assert httpx.post(f"{own.url}{MANAGEMENT}/tenants", json=body, headers=headers).status_code == 422
+
+
+def test_an_idempotency_key_is_one_requests_though_two_reach_replicas_at_once(own: Stack) -> None:
+    with second_facade(own) as other, ThreadPoolExecutor(12) as pool:
+
+        def make(number: int) -> tuple[str, int]:
+            slug = f"two-bodies-{number // 2 % 2}"
+            headers = {**bearer(own), "Idempotency-Key": "two-bodies"}
+            body = {"slug": slug, "legal_name": "One"}
+            url = (own.url, other)[number % 2]
+            return slug, httpx.post(
+                f"{url}{MANAGEMENT}/tenants", json=body, headers=headers, timeout=30
+            ).status_code
+
+        answers = list(pool.map(make, range(12)))
+    made = {slug for slug, code in answers if code == 201}
+    assert len(made) == 1, answers
+    assert {code for slug, code in answers if slug not in made} == {422}
+    assert {code for slug, code in answers if slug in made} == {201}
+    there = [name for name in names(own, "tenant") if name.startswith("two-bodies-")]
+    assert there == sorted(made)
+
+
+def test_a_key_is_one_changes_though_two_tenants_are_changed_at_once(own: Stack) -> None:
+    ids = []
+    for slug in ("left", "right"):
+        body = {"slug": slug, "legal_name": slug}
+        answer = httpx.post(f"{own.url}{MANAGEMENT}/tenants", json=body, headers=bearer(own), timeout=30)
+        ids.append(answer.json()["tenant_id"])
+    with second_facade(own) as other, ThreadPoolExecutor(8) as pool:
+
+        def change(number: int) -> int:
+            headers = {**bearer(own), "Idempotency-Key": "two-tenants"}
+            url = f"{(own.url, other)[number % 2]}{MANAGEMENT}/tenants/{ids[number // 2 % 2]}"
+            return httpx.put(url, json={"legal_name": "Changed"}, headers=headers, timeout=30).status_code
+
+        codes = list(pool.map(change, range(8)))
+    assert set(codes) == {200, 422}, codes
+    tenants = (own.api.get("tenant", slug, "default") for slug in ("left", "right"))
+    names = sorted((each or {})["spec"]["profile"]["legalName"] for each in tenants)
+    assert names in (["Changed", "left"], ["Changed", "right"])
+
+
+def test_replicas_give_a_name_once_whatever_its_letters_case(own: Stack) -> None:
+    with second_facade(own) as other, ThreadPoolExecutor(12) as pool:
+
+        def make(number: int) -> int:
+            url = (own.url, other)[number % 2]
+            body = {"name": ("Only Once", "ONLY ONCE", "only once")[number % 3]}
+            return httpx.post(f"{url}{RENDER}/tenants/", json=body, timeout=30).status_code
+
+        codes = sorted(pool.map(make, range(12)))
+        assert codes == [201] + [400] * 11
+        rest = [
+            httpx.post(f"{own.url}{RENDER}/tenants/", json={"name": f"Rival {number}"}, timeout=30).json()["id"]
+            for number in range(2)
+        ]
+
+        def rename(number: int) -> int:
+            url = f"{(own.url, other)[number]}{RENDER}/tenants/{rest[number]}/"
+            return httpx.put(url, json={"name": "Wanted by both"}, timeout=30).status_code
+
+        assert sorted(pool.map(rename, range(2))) == [200, 400]
+
+
+def test_two_that_are_put_below_each_other_at_once_make_no_ring(own: Stack) -> None:
+    headers = {"Authorization": f"Bearer {own.token('SYSTEM_OWNER')}"}
+
+    def make(slug: str) -> str:
+        body = {
+            "name": slug,
+            "slug": slug,
+            "type": "UNIVERSITY",
+            "legal_status": "PUBLIC",
+            "contact_email": "somebody@example.org",
+            "max_users": 10,
+            "max_diplomas": 10,
+            "storage_quota_mb": 100,
+        }
+        answer = httpx.post(f"{own.url}{INSTITUTIONS}/tenants", json=body, headers=headers, timeout=30)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    ids = [make(slug) for slug in ("ring-one", "ring-two")]
+    with second_facade(own) as other, ThreadPoolExecutor(2) as pool:
+
+        def put_below(number: int) -> int:
+            url = f"{(own.url, other)[number]}{INSTITUTIONS}/tenants/{ids[number]}"
+            body = {"parent_id": ids[1 - number]}
+            return httpx.put(url, json=body, headers=headers, timeout=30).status_code
+
+        assert sorted(pool.map(put_below, range(2))) == [200, 400]
+
+
+def test_a_claim_that_a_crash_left_runs_out(own: Stack) -> None:
+    name = hashlib.sha256(b"render name left behind").hexdigest()[:32]
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": f"tenantry-claim-{name}", "namespace": "default"},
+        "spec": {"renewTime": "2026-01-01T00:00:00.000000Z"},
+    }
+    own.api.apply(lease)
+    answer = httpx.post(f"{own.url}{RENDER}/tenants/", json={"name": "Left Behind"}, timeout=30)
+    assert answer.status_code == 201, answer.text
+    deadline = time.monotonic() + 15
+    while f"tenantry-claim-{name}" in names(own, "lease"):
+        assert time.monotonic() < deadline, "the claim stays"
+        time.sleep(0.5)
 
 
 def test_replicas_give_every_tenant_a_number_of_its_own(own: Stack) -> None:

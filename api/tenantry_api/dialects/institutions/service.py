@@ -16,6 +16,9 @@ from tenantry_api.tenants import Tenant
 
 Object = dict[str, Any]
 
+_MOVES_APART = 1.0
+"""Seconds after which every replica must have heard that a tenant is below another one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
@@ -99,7 +102,11 @@ class Service:
             if state != now.state:
                 access.check_status(now, state)
 
-        return self.detail(await self._tenants.change(tenant.key, edit))
+        if body.parent_id is None or str(body.parent_id) == translate.parent_id_of(tenant):
+            return self.detail(await self._tenants.change(tenant.key, edit))
+        # Two that are put below each other at the same moment would make a ring.
+        async with self._facade.claims.hold("hierarchy", settled=lambda: False, lingers=_MOVES_APART):
+            return self.detail(await self._tenants.change(tenant.key, edit))
 
     async def delete(self, tenant: Tenant) -> None:
         """Marks a tenant as deleted; its data and the tenants below it stay."""

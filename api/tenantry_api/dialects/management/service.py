@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from tenantry_api import identity
 from tenantry_api.auth.principal import Principal
+from tenantry_api.claims import Held
 from tenantry_api.dialects.management import schemas, translate
 from tenantry_api.dialects.management.translate import View
 from tenantry_api.facade import Facade
@@ -82,6 +83,10 @@ class Service:
     async def create(self, body: schemas.NewTenant, asked: Asked) -> Object:
         """Makes a draft. Who and what it is never changes, so that a replay needs no answer that was kept."""
         request = asked.request("POST", "/tenants", body.model_dump())
+        async with self._once(request):
+            return await self._create(body, request)
+
+    async def _create(self, body: schemas.NewTenant, request: Request | None) -> Object:
         earlier = self._tenants.by_request(request.key) if request is not None else None
         if request is not None and earlier is not None and request.answered(earlier.obj) is not None:
             return translate.made(earlier)
@@ -99,6 +104,26 @@ class Service:
             if faster is None or faster.id != body.slug or request.answered(faster.obj) is None:
                 raise
             return translate.made(faster)
+
+    @asynccontextmanager
+    async def _once(self, request: Request | None) -> AsyncIterator[None]:
+        """Keeps an Idempotency-Key to one request at a time, on all replicas.
+
+        :raises Problem: 422, when another request has it.
+        """
+        if request is None or self._tenants.by_request(request.key) is not None:
+            yield  # the Tenant that remembers it tells
+            return
+        key = request.key
+        claim = self._facade.claims.hold(
+            f"request {key}", request.content, settled=lambda: self._tenants.by_request(key) is not None
+        )
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(claim)
+            except Held as error:
+                request.check({"content": error.content})
+            yield
 
     async def _live(self, slug: str) -> Tenant | None:
         """The tenant of a slug as the API server has it: the cache may not have heard yet of what another
@@ -170,6 +195,12 @@ class Service:
         self, tenant: Tenant, request: Request | None, edit: Edit, answer: Answer
     ) -> tuple[Tenant, Object]:
         """Changes a tenant and notes the answer, in one write; a request that was made already changes nothing."""
+        async with self._once(request):
+            return await self._change_once(tenant, request, edit, answer)
+
+    async def _change_once(
+        self, tenant: Tenant, request: Request | None, edit: Edit, answer: Answer
+    ) -> tuple[Tenant, Object]:
         elsewhere = self._tenants.by_request(request.key) if request is not None else None
         if request is not None and elsewhere is not None and elsewhere.key != tenant.key:
             # Refuses the key: what it was used for cannot be this.

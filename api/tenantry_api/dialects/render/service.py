@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from orjson import Fragment
 
+from tenantry_api.claims import Held
 from tenantry_api.dialects.render import schemas, translate
 from tenantry_api.facade import Facade
 from tenantry_api.identity import slug_of
 from tenantry_api.problems import FieldError, Invalid, Missing, Taken, Unavailable
 from tenantry_api.tenants import Tenant
-from tenantry_operator.cache import Key
 
 Object = dict[str, Any]
 
@@ -34,8 +34,6 @@ class Service:
         self._tenants = facade.tenants
         settings = facade.settings
         self._kinds = tuple({**settings.render_services, **settings.render_databases})
-        self._claims: dict[str, Key | None] = {}
-        """Names that requests are about to give, and to which Tenant; None: to a new one."""
 
     def page(self, base: str, page: int, asked_size: int | None) -> Object:
         """Some of the tenants, in the order of their ids; none of them past the end.
@@ -86,7 +84,7 @@ class Service:
         """Makes a tenant, and does not wait for it."""
         name = body.display_name
         spec = translate.new_spec(name, self._facade.settings)
-        with self._claimed(name):
+        async with self._claimed(name):
             if body.slug:
                 try:
                     made = await self._tenants.create(body.slug, spec)
@@ -124,9 +122,9 @@ class Service:
             elif body.custom_plugin_repo == "" and now.profile:
                 spec["profile"].pop("pluginRepo", None)
 
-        if body.name is None:
+        if body.name is None or body.name.casefold() == tenant.display_name.casefold():
             return self.detail(await self._tenants.change(tenant.key, edit))
-        with self._claimed(body.name, tenant):
+        async with self._claimed(body.name, tenant):
             return self.detail(await self._tenants.change(tenant.key, edit))
 
     async def delete(self, tenant: Tenant) -> Object:
@@ -140,24 +138,27 @@ class Service:
             await self._tenants.delete(await self._tenants.change(tenant.key, edit))
         return {"message": "Tenant deletion initiated", "tenant_id": tenant.number}
 
-    @contextmanager
-    def _claimed(self, name: str, own: Tenant | None = None) -> Iterator[None]:
-        """Keeps a name, whatever its letters' case, while it is being given.
+    @asynccontextmanager
+    async def _claimed(self, name: str, own: Tenant | None = None) -> AsyncIterator[None]:
+        """Keeps a name, whatever its letters' case, while it is being given: nobody else may, on any replica.
 
         :param own: the tenant that may have it already.
         :raises Invalid: when it is another's.
         """
-        folded = name.casefold()
-        key = own.key if own is not None else None
-        others = [each for each in self._tenants.by_display_name(name) if each.key != key]
-        claimed = folded in self._claims and (key is None or self._claims[folded] != key)
-        if claimed or any(each.state != "Deleted" for each in others):
+
+        def is_taken() -> bool:
+            others = (each for each in self._tenants.by_display_name(name) if own is None or each.key != own.key)
+            return any(each.state != "Deleted" for each in others)
+
+        if is_taken():
             raise _wrong("name", _NAME_TAKEN)
-        self._claims[folded] = key
         try:
-            yield
-        finally:
-            self._claims.pop(folded, None)
+            async with self._facade.claims.hold(f"render name {name.casefold()}", settled=is_taken):
+                if is_taken():
+                    raise _wrong("name", _NAME_TAKEN)
+                yield
+        except Held as error:
+            raise _wrong("name", _NAME_TAKEN) from error
 
 
 def _same(now: Tenant, tenant: Tenant) -> None:
