@@ -7,6 +7,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -20,6 +21,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tenantry_crds.common import DatabaseEngine
+from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import (
     Chain,
     Credentials,
@@ -56,6 +59,48 @@ class Server:
     password: str = PASSWORD
     sslmode: str = "disable"
     certificates: Sequence[tuple[str, str]] = ()
+
+    @property
+    def access(self) -> Access:
+        """As the operator has it."""
+        return Access(
+            DatabaseEngine.POSTGRESQL,
+            self.host,
+            self.port,
+            self.username,
+            self.password,
+            sslmode=self.sslmode,
+            certificates=tuple(self.certificates),
+        )
+
+    def start(self) -> None:
+        """Starts it and waits for it."""
+        settings = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self.folder,
+            "fsync": "off",
+            "max_connections": 100,
+            "log_statement": "all",
+        }
+        options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [BINARIES / "postgres", "-D", self.folder / "data", *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                **_account(),
+            )
+        _processes[self.folder] = process
+        _wait(self, process)
+
+    def stop(self) -> None:
+        """Ends it at once, sessions and all."""
+        process = _processes.pop(self.folder, None)
+        if process is not None:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
 
     @contextlib.contextmanager
     def superuser(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
@@ -96,10 +141,17 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
+    """The server of the tests."""
+    with running_server() as running:
+        yield running
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
     """PostgreSQL, hardened, with an administrator who has CREATEDB and CREATEROLE and no more."""
     account = _account()
     folder = Path(tempfile.mkdtemp(prefix="tenantry-pg-", dir="/tmp"))
-    process = None
+    server = Server(folder, _free_port())
     try:
         if account:
             os.chown(folder, account["user"], account["group"])
@@ -113,33 +165,16 @@ def server() -> Iterator[Server]:
             cwd="/",
             **account,
         )
-        port = _free_port()
-        settings = {
-            "port": port,
-            "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": folder,
-            "fsync": "off",
-            "max_connections": 100,
-            "log_statement": "all",
-        }
-        options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [BINARIES / "postgres", "-D", folder / "data", *options],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                **account,
-            )
-        running = Server(folder, port)
-        _wait(running, process)
-        _harden(running)
-        yield running
+        server.start()
+        _harden(server)
+        yield server
     finally:
-        if process is not None:
-            process.terminate()
-            process.wait(30)
+        server.stop()
         shutil.rmtree(folder)
+
+
+_processes: dict[Path, subprocess.Popen[bytes]] = {}
+"""The servers that run, by folder."""
 
 
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
