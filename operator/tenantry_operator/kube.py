@@ -179,22 +179,37 @@ class KubeClient:
         answer = await self.request("GET", resource.path(namespace), query=query, accept=_METADATA)
         return list(answer.get("items") or [])
 
-    async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
-        """Creates an object."""
-        query = {"fieldManager": FIELD_MANAGER}
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Object, *, strict: bool = False
+    ) -> Object:
+        """Creates an object.
+
+        :param strict: unknown fields are an error, rather than left out.
+        """
+        query = _query(strict=strict)
         return await self.request("POST", resource.path(namespace), body, query=query)
 
     async def patch(
-        self, resource: Resource, namespace: str | None, name: str, patch: Object, *, sub: str | None = None
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        patch: Object,
+        *,
+        sub: str | None = None,
+        strict: bool = False,
     ) -> Object:
-        """A JSON merge patch. With ``metadata.resourceVersion`` in it, a change in between is a Conflict."""
-        query = {"fieldManager": FIELD_MANAGER}
+        """A JSON merge patch. With ``metadata.resourceVersion`` in it, a change in between is a Conflict.
+
+        :param strict: unknown fields are an error, rather than left out.
+        """
+        query = _query(strict=strict)
         path = resource.path(namespace, name, sub)
         return await self.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
 
     async def replace(self, resource: Resource, namespace: str | None, name: str, body: Object) -> Object:
         """Replaces an object; with a resourceVersion in it, only that version."""
-        query = {"fieldManager": FIELD_MANAGER}
+        query = _query()
         return await self.request("PUT", resource.path(namespace, name), body, query=query)
 
     async def delete(
@@ -206,6 +221,10 @@ class KubeClient:
             await self.request("DELETE", resource.path(namespace, name), body)
         except NotFound:
             return
+
+
+def _query(*, strict: bool = False) -> dict[str, str]:
+    return {"fieldManager": FIELD_MANAGER, **({"fieldValidation": "Strict"} if strict else {})}
 
 
 def merge_patch(old: Any, new: Any) -> Object | None:

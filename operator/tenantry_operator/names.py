@@ -14,5 +14,7 @@ DATABASE_LABEL: Final = f"{GROUP}/database"
 BLUEPRINT_LABEL: Final = f"{GROUP}/blueprint"
 """On a Rollout that a new version made."""
 
+RELEASED_ANNOTATION: Final = f"{GROUP}/released"
+"""On a DatabaseInstance that was made for a tenant: who lets it go, so that it waits for that one no more."""
 PLACEMENT_ANNOTATION: Final = f"{GROUP}/placement"
 """On a Tenant, written with the finalizer before anything is made: which instance each database is on."""

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     """Reconciles at a time. They mostly wait for servers, which are bounded each on its own."""
     stalled_after: Seconds = 300.0
     """How long something that may still come is waited for before the object also counts as stalled."""
+    dedicated: dict[str, Any] = Field(default_factory=dict)
+    """What servers of the isolation ``Instance`` are made from, as JSON: fields of a DatabaseInstance's spec, and
+    by engine what goes in their place. A Plan's ``spec.dedicated`` goes in the place of these."""
     lease_name: str = "tenantry-operator"
     """The Lease that keeps a second operator from working at the same time."""
     lease_duration: Seconds = 15.0

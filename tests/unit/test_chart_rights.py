@@ -160,6 +160,7 @@ def test_the_facade_writes_tenants_of_its_project_and_no_more() -> None:
             *((verb, "tenantry.dev", "tenants") for verb in ("create", "patch", "delete")),
             ("patch", "tenantry.dev", "tenants/status"),
             *((verb, "", "configmaps") for verb in ("create", "get", "patch")),
+            *((verb, "coordination.k8s.io", "leases") for verb in ("create", "get", "list", "delete")),
         },
     }
     secrets = [

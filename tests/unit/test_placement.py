@@ -15,6 +15,7 @@ POOL = Candidate(
     key=("tenantry-system", "pool-a"),
     engine="PostgreSQL",
     shared=True,
+    dedicated=False,
     region="eu-central-1",
     ready=True,
     cordoned=False,

@@ -25,7 +25,7 @@ from tenantry_operator.engines.base import (
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.instances.servers import Server
-from tenantry_operator.tenants import credentials, desired, homes, secrets
+from tenantry_operator.tenants import credentials, dedicated, desired, homes, secrets
 from tenantry_operator.tenants.lifecycle import Goal
 from tenantry_operator.tenants.outcome import Outcome, Seen
 from tenantry_operator.tenants.quotas import Limits
@@ -104,6 +104,8 @@ class _Task:
             self.outcome.error = moved
             design = replace(design, isolation=Isolation(self.record["isolation"]))
         home, isolation = await self._home(design.engine, design.isolation)
+        if isolation is Isolation.INSTANCE and self.entry.instance is None:
+            await dedicated.declare(self.context, self.view, self.entry, home, design.engine)
         if isolation is not design.isolation:
             raise Stalled(
                 "MoveNotSupported",
@@ -137,6 +139,11 @@ class _Task:
             else:
                 isolation = await self._isolation_of_spec()
         assert home is not None  # noqa: S101 - either placed or found, or returned above
+        if self.goal.presence is Presence.ABSENT and dedicated.is_own(self.context, self.view, self.entry, home):
+            # All that is on the server is this tenant's.
+            await dedicated.remove(self.context, self.view, self.entry)
+            await self._leave()
+            return
         server = await self.context.servers.get(home)
         engine = server.access.engine
         wanted = self._desired(Isolation(isolation), self.goal.presence, engine)
@@ -145,9 +152,12 @@ class _Task:
             wanted = self._as_designed(wanted)
         await self._converge(server, wanted, None)
         if self.goal.presence is Presence.ABSENT or self.entry.removed:
-            await secrets.remove(self.context, self.view, self.entry.name)
-            reached("secret-removed")
-            await self._gone()
+            await self._leave()
+
+    async def _leave(self) -> None:
+        await secrets.remove(self.context, self.view, self.entry.name)
+        reached("secret-removed")
+        await self._gone()
 
     def _as_designed(self, wanted: Desired) -> Desired:
         design = desired.design(self.context, self.view, self.entry)
@@ -179,7 +189,7 @@ class _Task:
             "where it is and works; put the old value back to clear this",
         )
 
-    async def _home(self, engine: str, isolation: Isolation) -> tuple[Key, Isolation]:
+    async def _home(self, engine: DatabaseEngine, isolation: Isolation) -> tuple[Key, Isolation]:
         """Where the database is or goes; claimed before it is made."""
         home = self.view.placements.get(self.entry.name)
         if home is not None and self.view.claimed:
@@ -187,7 +197,10 @@ class _Task:
         pin = homes.pinned(self.context, self.view, self.entry)
         found = await homes.find(self.context, self.view, self.entry)
         if found is not None:
+            asked = isolation
             home, isolation = self._adopt(found)
+            if asked is Isolation.INSTANCE and homes.candidate(self.context, home).dedicated:
+                isolation = asked  # its marks are those of a whole database
             if pin is not None and pin != home:
                 raise Stalled(
                     "MoveNotSupported",
@@ -195,7 +208,7 @@ class _Task:
                     f"{home[1]}; pin that one or none, nothing was touched",
                 )
         elif home is None:
-            home = homes.place(self.context, self.view, self.entry, engine, pin)
+            home = homes.place(self.context, self.view, self.entry, engine, isolation, pin)
         self.view = await homes.claim(self.context, self.view, self.entry, home)
         reached("claimed")
         return home, isolation

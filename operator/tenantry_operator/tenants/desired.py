@@ -67,11 +67,6 @@ def design(context: Context, view: TenantView, entry: Entry) -> Design:
             f"database {entry.name}: {kind.engine} has no isolation {isolation}; use "
             f"{' or '.join(sorted(kind.isolations))}",
         )
-    if isolation is Isolation.INSTANCE:
-        raise Stalled(
-            "IsolationNotSupported",
-            f"database {entry.name}: isolation Instance is not supported yet; use Database, Schema or Row",
-        )
     if spec.version is None:
         raise Stalled("NoVersion", f"blueprint {entry.blueprint} names no current version: set spec.version")
     if isolation is Isolation.ROW and entry.version not in (None, spec.version):
@@ -129,24 +124,32 @@ async def at_version(
     return replace(wanted, chain=chain, installed=installed, pace=pace)
 
 
+def plan_of(context: Context, view: TenantView) -> PlanSpec | None:
+    """The Plan of a tenant; None: it has none.
+
+    :raises Waiting: PlanNotFound.
+    :raises Stalled: when two Plans have the code.
+    """
+    if view.spec.plan is None:
+        return None
+    code = view.spec.plan.code
+    keys = context.plans.find("code", code)
+    if not keys:
+        raise Waiting("PlanNotFound", f"there is no Plan with the code {code}: apply it")
+    if len(keys) > 1:
+        names = ", ".join(sorted(name for _, name in keys))
+        raise Stalled("PlanAmbiguous", f"the Plans {names} all have the code {code}: change all but one")
+    obj = context.plans.get(keys[0])
+    return PlanSpec.model_validate(obj["spec"]) if obj is not None else None
+
+
 def limits(context: Context, view: TenantView) -> quotas.Limits:
     """The limits of a tenant.
 
     :raises Waiting: PlanNotFound.
     :raises Stalled: when two Plans have the code, or a limit cannot be read.
     """
-    plan = None
-    if view.spec.plan is not None:
-        code = view.spec.plan.code
-        keys = context.plans.find("code", code)
-        if not keys:
-            raise Waiting("PlanNotFound", f"there is no Plan with the code {code}: apply it")
-        if len(keys) > 1:
-            names = ", ".join(sorted(name for _, name in keys))
-            raise Stalled("PlanAmbiguous", f"the Plans {names} all have the code {code}: change all but one")
-        obj = context.plans.get(keys[0])
-        plan = PlanSpec.model_validate(obj["spec"]) if obj is not None else None
     try:
-        return quotas.merge(plan, view.spec)
+        return quotas.merge(plan_of(context, view), view.spec)
     except ValueError as error:
         raise Stalled("LimitInvalid", f"a limit of the plan or the tenant cannot be read: {error}") from error

@@ -10,15 +10,16 @@ from typing import Any
 
 import structlog
 
+from tenantry_crds.common import DatabaseEngine
 from tenantry_crds.database_instance import DatabaseInstanceSpec, InstanceRole
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key
 from tenantry_operator.context import TENANTS, Context
-from tenantry_operator.engines.base import Belonging
+from tenantry_operator.engines.base import Belonging, Isolation
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.kube import Conflict, NotFound
 from tenantry_operator.names import FINALIZER, PLACEMENT_ANNOTATION
-from tenantry_operator.tenants import placement
+from tenantry_operator.tenants import dedicated, placement
 from tenantry_operator.tenants.view import Entry, TenantView, render_placements
 
 Object = dict[str, Any]
@@ -40,6 +41,7 @@ def candidate(context: Context, key: Key) -> placement.Candidate:
         key=key,
         engine=str(spec.engine),
         shared=spec.role is InstanceRole.SHARED,
+        dedicated=spec.role is InstanceRole.DEDICATED,
         region=spec.region,
         ready=reached and "deletionTimestamp" not in obj["metadata"],
         cordoned=spec.cordoned,
@@ -80,7 +82,9 @@ async def find(context: Context, view: TenantView, entry: Entry) -> tuple[Key, B
     return None
 
 
-def place(context: Context, view: TenantView, entry: Entry, engine: str, pin: Key | None) -> Key:
+def place(
+    context: Context, view: TenantView, entry: Entry, engine: DatabaseEngine, isolation: Isolation, pin: Key | None
+) -> Key:
     """Where a new database is to go.
 
     :raises Waiting, Stalled: when nowhere, with the reason.
@@ -88,7 +92,14 @@ def place(context: Context, view: TenantView, entry: Entry, engine: str, pin: Ke
     if pin is not None:
         chosen = candidate(context, pin)
         placement.check_pin(chosen, engine=engine, regions=view.spec.regions, resident=False)
+        alone = isolation is Isolation.INSTANCE
+        others = context.tenants.find("instance", chosen.name)
+        placement.check_dedication(
+            chosen, alone=alone, others=["/".join(key) for key in others if key != view.key]
+        )
         return pin
+    if isolation is Isolation.INSTANCE:
+        return dedicated.key_of(view, entry)
     keys = context.instance_keys(view.namespace)
     candidates = [candidate(context, key) for key in keys]
     return placement.choose(candidates, engine=engine, regions=view.spec.regions).key

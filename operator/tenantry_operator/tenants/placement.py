@@ -19,6 +19,8 @@ class Candidate:
     """Namespace and name."""
     engine: str
     shared: bool
+    dedicated: bool
+    """For one tenant."""
     region: str | None
     ready: bool
     cordoned: bool
@@ -84,6 +86,27 @@ def check_pin(candidate: Candidate, *, engine: str, regions: Sequence[str], resi
         )
     if not resident and candidate.full:
         raise Waiting("InstanceFull", f"instance {candidate.name} holds {candidate.tenants} tenants: its capacity")
+
+
+def check_dedication(candidate: Candidate, *, alone: bool, others: Sequence[str]) -> None:
+    """Whether a pin suits the server's role.
+
+    :param alone: the tenant is to have the server to itself.
+    :param others: the other tenants on it.
+    :raises Stalled: for a server that others are to share, where the tenant is to be alone.
+    :raises Waiting: for a dedicated server that is another tenant's.
+    """
+    if alone and not candidate.dedicated:
+        raise Stalled(
+            "InstanceMismatch",
+            f"instance {candidate.name} is none for one tenant, as isolation Instance needs: pin one of the role "
+            "Dedicated, or none",
+        )
+    if candidate.dedicated and others:
+        raise Waiting(
+            "InstanceFull",
+            f"instance {candidate.name} is for one tenant, and that is {', '.join(sorted(others))}: pin another",
+        )
 
 
 def _obstacle(candidate: Candidate, regions: Sequence[str]) -> str | None:

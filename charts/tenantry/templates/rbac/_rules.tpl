@@ -11,13 +11,17 @@ no wildcard, no pods, no exec, no roles.
   resources: [tenants/status, blueprints/status, blueprintversions/status, rollouts/status, databaseinstances/status]
   verbs: [patch]
 # The finalizers, which are part of metadata: Kubernetes has no right that covers metadata alone. The operator
-# never writes spec.
+# writes the spec of nothing but the servers that it made itself.
 - apiGroups: [tenantry.dev]
   resources: [tenants, rollouts, databaseinstances]
   verbs: [patch]
 # A new version of a Blueprint makes a Rollout, in the place of one of that name from an earlier time.
 - apiGroups: [tenantry.dev]
   resources: [rollouts]
+  verbs: [create, delete]
+# A server for each database of the isolation Instance.
+- apiGroups: [tenantry.dev]
+  resources: [databaseinstances]
   verbs: [create, delete]
 # get: the administrator's login of a database server, by the name in a DatabaseInstance. create, update, delete:
 # the tenants' logins. list, watch: to notice that one of these was changed or removed; the operator asks for the

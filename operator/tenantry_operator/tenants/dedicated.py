@@ -1,0 +1,223 @@
+"""Servers that are made for one database of a tenant: isolation ``Instance``.
+
+The server is a DatabaseInstance in the tenant's namespace, made from the template of the settings and what the
+tenant's Plan puts in its place. It is not owned by the Tenant in the sense of garbage collection: what is retained
+outlives its Tenant, and a Tenant of the same name finds it again by its name and labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tenantry_crds.common import DatabaseEngine, Isolation
+from tenantry_operator import telemetry
+from tenantry_operator.cache import Key
+from tenantry_operator.context import INSTANCES, Context
+from tenantry_operator.errors import ReconcileError, Stalled, Waiting
+from tenantry_operator.faults import reached
+from tenantry_operator.kube import ApiError, Conflict, NotFound, merge_patch
+from tenantry_operator.names import DATABASE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, RELEASED_ANNOTATION, TENANT_LABEL
+from tenantry_operator.tenants.desired import plan_of
+from tenantry_operator.tenants.naming import fit
+from tenantry_operator.tenants.view import Entry, TenantView
+
+Object = dict[str, Any]
+
+LONGEST_NAME = 52
+"""Of a DatabaseInstance that a StatefulSet runs: labels are made from it."""
+
+
+def key_of(view: TenantView, entry: Entry) -> Key:
+    """The DatabaseInstance that is made for a database."""
+    name = fit(f"{view.name}-{entry.name}", limit=LONGEST_NAME)
+    # What is cut is joined to its hash by an underscore, which names of objects may not have.
+    return view.namespace, name.replace("_", "-")
+
+
+def is_made_for(obj: Object | None, view: TenantView, entry: Entry) -> bool:
+    """Whether a DatabaseInstance was made by the operator for a database of the tenant's."""
+    labels = ((obj or {}).get("metadata") or {}).get("labels") or {}
+    return (labels.get(MANAGED_BY_LABEL), labels.get(TENANT_LABEL), labels.get(DATABASE_LABEL)) == (
+        MANAGED_BY,
+        view.name,
+        entry.name,
+    )
+
+
+def is_own(context: Context, view: TenantView, entry: Entry, home: Key) -> bool:
+    """Whether a server was made for a database, or is to be made anew for it."""
+    obj = context.instances.get(home)
+    if obj is not None:
+        return is_made_for(obj, view, entry)
+    isolation = view.known.get(entry.name, {}).get("isolation") or entry.isolation
+    return home == key_of(view, entry) and isolation == Isolation.INSTANCE
+
+
+def spec_of(
+    template: Mapping[str, Any], plan: Mapping[str, Any], view: TenantView, engine: DatabaseEngine
+) -> Object:
+    """The server's spec.
+
+    :param template: of the settings: fields of a DatabaseInstance's spec, and by engine what goes in their place.
+    :param plan: of the Plan, in the same form.
+    :raises Stalled: RegionMismatch, when it is not in a region of the tenant's.
+    """
+    spec: Object = {}
+    for source in (template, plan):
+        general = {name: value for name, value in source.items() if name not in _ENGINES}
+        for part in (general, source.get(engine) or {}):
+            if _ways(part):
+                # Another way to run it takes the place of the one before.
+                spec = {name: value for name, value in spec.items() if name in part or name not in _WAYS}
+            spec = _merged(spec, part)
+    if not _ways(spec):
+        spec["statefulSet"] = {}
+    spec |= {"engine": str(engine), "role": "Dedicated"}
+    region, regions = spec.get("region"), view.spec.regions
+    if regions and region not in regions:
+        raise Stalled(
+            "RegionMismatch",
+            f"servers of isolation Instance are made in region {region or '(none)'}, the tenant allows "
+            f"{', '.join(regions)}: extend spec.regions, pin an instance, or name the region in the operator's "
+            "template",
+        )
+    return spec
+
+
+_ENGINES = frozenset(DatabaseEngine)
+_WAYS = ("statefulSet", "cloudNativePG", "mariaDB", "external")
+
+
+def _ways(spec: Mapping[str, Any]) -> list[str]:
+    return [way for way in _WAYS if spec.get(way) is not None]
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Object:
+    """As a JSON merge patch does."""
+    found = dict(base)
+    for name, value in over.items():
+        if isinstance(value, Mapping):
+            before = found.get(name)
+            found[name] = _merged(before if isinstance(before, Mapping) else {}, value)
+        elif value is None:
+            found.pop(name, None)
+        else:
+            found[name] = value
+    return found
+
+
+async def declare(context: Context, view: TenantView, entry: Entry, home: Key, engine: DatabaseEngine) -> None:
+    """Sees to it that the server of a database is declared as template and Plan have it.
+
+    :param home: where the database is; a server that was pinned earlier is none of the operator's making.
+    """
+    if home != key_of(view, entry):
+        return
+    plan = plan_of(context, view)
+    spec = spec_of(context.settings.dedicated, plan.dedicated if plan is not None else {}, view, engine)
+    await ensure(context, view, entry, spec)
+
+
+async def ensure(context: Context, view: TenantView, entry: Entry, spec: Object) -> None:
+    """Sees to it that the server of a database is declared as it should be; it is not waited for.
+
+    :raises Stalled: InstanceNameTaken, when there is another one of its name.
+    :raises Waiting: InstanceGoing, when an earlier one is not gone yet.
+    """
+    key = key_of(view, entry)
+    obj = context.instances.get(key)
+    if obj is None:
+        await _create(context, view, entry, spec)
+        return
+    if not is_made_for(obj, view, entry):
+        raise Stalled(
+            "InstanceNameTaken",
+            f"database {entry.name}: DatabaseInstance {'/'.join(key)} was not made for this tenant and is left "
+            "alone; rename or remove it, or pin an instance",
+        )
+    if "deletionTimestamp" in obj["metadata"]:
+        raise Waiting(
+            "InstanceGoing",
+            f"database {entry.name}: DatabaseInstance {'/'.join(key)} is going; then a new one is made",
+        )
+    # Only what the template names: what a person added stays.
+    patch = merge_patch(obj["spec"], _merged(obj["spec"], spec))
+    if patch is not None:
+        await _patch(context, obj, {"spec": patch})
+
+
+async def _create(context: Context, view: TenantView, entry: Entry, spec: Object) -> None:
+    namespace, name = key_of(view, entry)
+    body = {
+        "apiVersion": f"{INSTANCES.group}/{INSTANCES.version}",
+        "kind": INSTANCES.kind,
+        "metadata": {
+            "name": name,
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY, TENANT_LABEL: view.name, DATABASE_LABEL: entry.name},
+        },
+        "spec": spec,
+    }
+    telemetry.api_writes.labels("create", INSTANCES.plural).inc()
+    try:
+        made = await context.kube.create(INSTANCES, namespace, body, strict=True)
+    except Conflict:
+        # It is there, and the cache will hear of it.
+        made = await context.kube.get(INSTANCES, namespace, name)
+    except ApiError as error:
+        raise _refused(error) from error
+    context.instances.put_answer(made)
+    reached("instance-created")
+
+
+def _refused(error: ApiError) -> ReconcileError:
+    """What it means that the API server takes a server's spec, or not."""
+    if error.status not in (400, 422):
+        return error
+    said = error.message.partition(": ")[2] or error.message
+    return Stalled(
+        "DedicatedTemplate",
+        f"no server can be made for isolation Instance: {said}; mend the chart's value dedicated, or the Plan's "
+        "spec.dedicated",
+    )
+
+
+async def _patch(context: Context, obj: Object, patch: Object) -> Object | None:
+    meta = obj["metadata"]
+    patch = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": meta["resourceVersion"]}}
+    telemetry.api_writes.labels("patch", INSTANCES.plural).inc()
+    try:
+        written = await context.kube.patch(INSTANCES, meta["namespace"], meta["name"], patch, strict=True)
+    except NotFound:
+        context.instances.drop((meta["namespace"], meta["name"]), meta["uid"])
+        return None
+    except Conflict:
+        raise
+    except ApiError as error:
+        raise _refused(error) from error
+    context.instances.put_answer(written)
+    return written
+
+
+async def remove(context: Context, view: TenantView, entry: Entry) -> None:
+    """Removes the server that was made for a database, with its data.
+
+    :raises Waiting: InstanceGoing, until nothing of it is left.
+    """
+    key = key_of(view, entry)
+    obj = context.instances.get(key)
+    if obj is None or not is_made_for(obj, view, entry):
+        return
+    meta = obj["metadata"]
+    if "deletionTimestamp" not in meta:
+        annotations = {RELEASED_ANNOTATION: view.name}
+        wanted = {"metadata": {"annotations": annotations}, "spec": {"deletionPolicy": "Delete"}}
+        if await _patch(context, obj, wanted) is None:
+            return
+        reached("instance-released")
+        telemetry.api_writes.labels("delete", INSTANCES.plural).inc()
+        await context.kube.delete(INSTANCES, *key, uid=meta["uid"])
+        reached("instance-deleted")
+    raise Waiting(
+        "InstanceGoing", f"database {entry.name}: DatabaseInstance {'/'.join(key)} is going, with its data"
+    )
