@@ -115,7 +115,7 @@ class Container:
                 await self._appearance(missing)
             except UnknownImage as error:
                 await self._wait("ErrImagePull", str(error))
-                await asyncio.sleep(LONGEST_BACK_OFF)  # nothing but another image helps
+                await asyncio.sleep(RETRY)
             except ApiError as error:
                 log.info("container %s: %s", self.spec["name"], error)
                 await asyncio.sleep(1)

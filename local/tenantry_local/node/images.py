@@ -10,7 +10,9 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,8 @@ from tenantry_local.node.users import Account
 from tenantry_local.postgres import programs_for
 
 KNOWN = ("postgres", "mariadb", "mysql", "redis", "valkey", "ferretdb", "python")
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class UnknownImage(LocalError):
@@ -137,19 +141,21 @@ class Programs:
         if image.family == "postgres":
             return scripts.postgres(quoted, address, folder, fsync=self.fsync)
         if image.family in {"mariadb", "mysql"}:
-            return scripts.mariadb(quoted, address, folder, mysql=image.family == "mysql")
+            share = shlex.quote(str(_share(found["mariadbd"])))
+            return scripts.mariadb(quoted, share, address, folder, mysql=image.family == "mysql")
         if image.family in {"redis", "valkey"}:
             return scripts.redis(quoted, address)
         if image.family == "ferretdb":
             return scripts.ferretdb(quoted)
-        return scripts.plain(quoted)
+        packages = self._packages(found["python"])
+        return scripts.python(quoted["python"], shlex.quote(str(packages)) if packages else "")
 
     def _find(self, family: str) -> dict[str, Path]:
         if family == "postgres":
             folder = programs_for(self.account.name)
             return {path.name: path for path in folder.iterdir() if os.access(path, os.X_OK)}
         if family in {"mariadb", "mysql"}:
-            found = {name: programs.find(name) for name in ("mariadbd", "mariadb-install-db")}
+            found = {"mariadbd": programs.find("mariadbd")}
             for name in ("mariadb", "mariadb-admin", "mariadb-dump"):
                 client = shutil.which(name)
                 if client:  # a package of its own, that no server needs
@@ -162,13 +168,39 @@ class Programs:
             return found | ({"client": Path(client)} if client else {})
         if family == "ferretdb":
             return {"ferretdb": self.account.runnable(_ferretdb())}
-        interpreter = Path(sys.executable)
-        if not self.account.reaches(interpreter):
-            raise LocalError(
-                f"{interpreter} runs containers of python images, and {self.account.name} cannot reach it: keep "
-                "the checkout in a folder that other users may enter"
-            )
-        return {"python": interpreter, "python3": interpreter}
+        return {"python": _python(self.account)}
+
+    def _packages(self, interpreter: Path) -> Path | None:
+        """This interpreter's packages, for another one that can use them."""
+        folder = Path(sysconfig.get_path("purelib"))
+        other = interpreter != Path(sys.executable)
+        return folder if other and self.account.reaches(folder) and _version(interpreter) == VERSION else None
+
+
+def _python(account: Account) -> Path:
+    """The interpreter that runs this, else one of the system's that the account can reach."""
+    names = (f"python{VERSION}", "python3")
+    for found in (sys.executable, *(shutil.which(name, path=SYSTEM_PATH) for name in names)):
+        if found and account.reaches(Path(found)):
+            return Path(found)
+    raise LocalError(
+        f"{account.name}, the user that containers run as, can reach neither {Path(sys.executable).resolve()} nor "
+        "a python3 of the system: install one"
+    )
+
+
+def _version(interpreter: Path) -> str:
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    return subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _share(server: Path) -> Path:
+    """Where MariaDB keeps the definitions of its own tables."""
+    for name in ("mysql", "mariadb"):
+        folder = server.resolve().parents[1] / "share" / name
+        if (folder / scripts.TABLES[0]).is_file():
+            return folder
+    raise LocalError(f"{scripts.TABLES[0]} is not in the folder share of {server}: install the whole of MariaDB")
 
 
 def _ferretdb() -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 from tenantry_local.errors import LocalError
 from tenantry_local.node.context import Context
 from tenantry_local.node.environment import Object, references, variables
-from tenantry_local.node.images import Image, UnknownImage
+from tenantry_local.node.images import SYSTEM_PATH, Image, UnknownImage
 from tenantry_local.node.mounts import (
     Places,
     files_of,
@@ -32,7 +32,6 @@ from tenantry_local.node.translate import Translation, expand
 from tenantry_local.node.users import Account
 from tenantry_local.paths import remove_tree
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNTOUCHED = re.compile(r".*PASSWORD.*|M(?:ARIADB|YSQL)_ROOT_HOST|KUBERNETES_SERVICE_HOST|.*_SQL")
 """Variables whose values mean nothing of this machine, or mean it as they are."""
 OPTIONS = (
@@ -80,7 +79,8 @@ async def prepare(
     """
     image = Image.of(container["image"])
     try:
-        scripts = context.programs.scripts(image, address, places.sockets)
+        # A program may have to be built first.
+        scripts = await asyncio.to_thread(context.programs.scripts, image, address, places.sockets)
     except LocalError as error:
         raise UnknownImage(f"image {image.name} cannot be run here: {error}") from error
     metadata = pod["metadata"]

@@ -10,6 +10,15 @@ from collections.abc import Mapping
 
 SQL = "TENANTRY_NODE_SQL"
 """The variable with the statements that a new MariaDB runs first."""
+TABLES = (
+    "mysql_system_tables.sql",
+    "mysql_performance_tables.sql",
+    "mysql_system_tables_data.sql",
+    "maria_add_gis_sp_bootstrap.sql",
+    "mysql_sys_schema.sql",
+)
+"""What a new MariaDB is made of, in the folder ``share``."""
+_PACKAGES = "export PYTHONPATH=${{PYTHONPATH:+$PYTHONPATH:}}{}\n"
 Scripts = dict[str, str]
 Quoted = Mapping[str, str]
 
@@ -17,6 +26,12 @@ Quoted = Mapping[str, str]
 def plain(programs: Quoted) -> Scripts:
     """Every program under its own name."""
     return {name: _exec(path) for name, path in programs.items()}
+
+
+def python(interpreter: str, packages: str) -> Scripts:
+    """An interpreter, with packages of another one of the same version."""
+    text = f'#!/bin/sh\n{_PACKAGES.format(packages) if packages else ""}exec {interpreter} "$@"\n'
+    return {"python": text, "python3": text}
 
 
 def postgres(programs: Quoted, address: str, sockets: str, *, fsync: str) -> Scripts:
@@ -79,20 +94,21 @@ exec postgres "$@"
     return plain(programs) | own
 
 
-def mariadb(programs: Quoted, address: str, sockets: str, *, mysql: bool) -> Scripts:
+def mariadb(programs: Quoted, share: str, address: str, sockets: str, *, mysql: bool) -> Scripts:
     """MariaDB, also for MySQL's images. Its data folder is made as PostgreSQL's."""
     listen = f"--bind-address={address} --socket={sockets}/mysqld.sock --pid-file={sockets}/mysqld.pid"
     server = f"""\
 #!/bin/sh
 case "${{1-}}" in
-  --defaults-file=*) first=$1; shift ;;
+  # An extra file, too, is the only one: this machine's own options are not the image's.
+  --defaults-file=*|--defaults-extra-file=*) first=--defaults-file=${{1#*=}}; shift ;;
   --no-defaults) shift; first=--no-defaults ;;
   *) first=--no-defaults
      if [ -n "${{TENANTRY_NODE_DEFAULTS-}}" ]; then first=--defaults-file=$TENANTRY_NODE_DEFAULTS; fi ;;
 esac
 data=${{TENANTRY_NODE_DATA:-/nonexistent}}
 unset {SQL} TENANTRY_NODE_DEFAULTS TENANTRY_NODE_DATA
-exec {programs["mariadbd"]} "$first" --datadir="$data" "$@" {listen}
+exec {programs["mariadbd"]} "$first" --datadir="$data" --skip-name-resolve "$@" {listen}
 """
     said = (
         "echo 'This node runs MariaDB in place of MySQL; options it does not know are ignored.' >&2\n"
@@ -116,12 +132,17 @@ if [ ! -d "$data/mysql" ]; then
     exit 1
   fi
   fresh="$data.init"
-  rm -rf "$fresh" "$fresh.sql"
+  rm -rf "$fresh"
   mkdir -p "$fresh"
-  printf '%s\\n' "${SQL}" > "$fresh.sql"
-  {programs["mariadb-install-db"]} --no-defaults --datadir="$fresh" --auth-root-authentication-method=normal \\
-    --skip-test-db --skip-log-bin --extra-file="$fresh.sql" > /dev/null
-  rm -f "$fresh.sql"
+  # What mariadb-install-db does, which needs a program of another package to read options it is not given.
+  {{
+    printf '%s\\n' 'CREATE DATABASE mysql;' 'USE mysql;' 'SET @auth_root_socket=NULL;'
+    cd {share}
+    cat {" ".join(TABLES)}
+    printf '%s\\n' "${SQL}"
+  }} | {programs["mariadbd"]} --no-defaults --bootstrap --silent-startup --datadir="$fresh" --log-warnings=0 \\
+    --lc-messages-dir={share} --enforce-storage-engine= --skip-log-bin \\
+    --max_allowed_packet=8M --net_buffer_length=16K
   if [ -d "$data" ]; then rmdir "$data"; fi
   mv "$fresh" "$data"
 fi
