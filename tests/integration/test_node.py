@@ -17,6 +17,7 @@ import pymysql
 import pytest
 import redis
 
+from tenantry_local.build import ensure_controlplane
 from tenantry_local.cluster import Cluster
 from tenantry_local.errors import LocalError
 from tenantry_local.node import runtime
@@ -58,9 +59,12 @@ class Pods:
     def gone(self, kind: str, name: str) -> bool:
         return self.cluster.kubectl.run("get", kind, name, "-n", NAMESPACE, check=False).returncode != 0
 
-    def process(self, name: str, container: str = "main") -> runtime.Running:
-        folder = self.cluster.paths.node / "pods" / self.pod(name)["metadata"]["uid"] / "containers" / container
-        found = runtime.read(folder)
+    def found(self, name: str) -> runtime.Running | runtime.Exited | None:
+        uid = self.pod(name)["metadata"]["uid"]
+        return runtime.read(self.cluster.paths.node / "pods" / uid / "containers" / "main")
+
+    def process(self, name: str) -> runtime.Running:
+        found = self.found(name)
         assert isinstance(found, runtime.Running)
         return found
 
@@ -97,7 +101,7 @@ def pods(control_plane: Cluster) -> Iterator[Pods]:
         config("redis", **{"redis.conf": "dir /data\nappendonly yes\n"}),
     )
     yield made
-    control_plane.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
+    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -221,7 +225,7 @@ def test_mariadb_answers_at_its_pods_address(pods: Pods) -> None:
         cursor.execute("SELECT count(*) FROM mysql.global_priv WHERE User = '' OR Priv LIKE '%invalid%'")
         assert cursor.fetchone() == (0,)
     for user, word in (("root", ""), ("root", "wrong"), ("", ""), ("mariadb.sys", "")):
-        with pytest.raises(pymysql.err.OperationalError, match="denied|locked"):
+        with pytest.raises(pymysql.err.OperationalError, match=r"denied|locked"):
             pymysql.connect(host=address, user=user, password=word)
 
 
@@ -497,9 +501,11 @@ def test_a_stopped_node_ends_all_processes_and_keeps_their_data(pods: Pods) -> N
     assert pods.cluster.node.stop()
     assert all(start_time(process.pid) != process.start for process in before)
     pods.cluster.start_node(back_off=0.2)
-    until(lambda: all(pods.process(name) not in before for name in names))
-    for name in names:
+    for name, old in zip(names, before, strict=True):
+        until(lambda name=name: isinstance(pods.found(name), runtime.Running))
+        assert pods.process(name) != old
         pods.ready(name)
+        assert state(pods.pod(name))["restartCount"] == 1
     with pymysql.connect(host=address, user="root", password=PASSWORD) as connection:
         cursor = connection.cursor()
         assert cursor.execute("SHOW DATABASES LIKE 'kept'") == 1
@@ -508,8 +514,6 @@ def test_a_stopped_node_ends_all_processes_and_keeps_their_data(pods: Pods) -> N
 
 
 def test_a_restarted_api_server_is_reached_again(pods: Pods) -> None:
-    from tenantry_local.build import ensure_controlplane
-
     pods.cluster.kill("kube-apiserver")
     pods.cluster.plane.start_apiserver(ensure_controlplane())
     pods.apply(script("late", "exec sleep 1000"))
