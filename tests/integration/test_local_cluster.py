@@ -22,7 +22,7 @@ from tenantry_local.pool import NAME as POOL
 from tenantry_local.postgres import ADMIN
 from tenantry_local.processes import start_time
 
-SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "postgres")
+SERVERS = ("etcd", "kube-apiserver", "kube-controller-manager", "postgres", "node")
 
 
 @pytest.fixture(scope="module")
