@@ -149,6 +149,10 @@ class ServiceTemplate(SpecModel):
     """How many pods run it, for tenants that do not say."""
     env: Annotated[tuple[EnvVar, ...], list_map("name", max_items=64)] = Field(default_factory=tuple)
     """Its environment, beside what the operator sets."""
+    run_as_user: Annotated[int, Field(ge=1, le=2_147_483_647)] | None = None
+    """The number of the user that it runs as. Left out: the image's."""
+    run_as_non_root: bool = False
+    """Whether an image that would run as root is refused, as the Pod Security Standard ``restricted`` asks for."""
     resources: ComputeResources | None = None
     """Its CPU and memory."""
     probes: Probes | None = None

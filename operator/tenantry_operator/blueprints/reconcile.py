@@ -90,7 +90,10 @@ class BlueprintReconciler:
         image = spec.service.image if spec.service is not None else None
         current = sum(
             bool(records)
-            and all(r.get("image") == image and r.get("phase") in ("Running", "Stopped") for r in records)
+            and all(
+                r.get("phase") == "Stopped" or (r.get("phase") == "Running" and r.get("image") == image)
+                for r in records
+            )
             for records in users
         )
         fields = {"tenants": len(users), "upToDate": current}

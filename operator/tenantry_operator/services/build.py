@@ -114,7 +114,7 @@ def deployment(tenant: Object, wanted: Wanted) -> Object:
         "automountServiceAccountToken": False,
         # Else every pod would get the addresses of all other tenants' services.
         "enableServiceLinks": False,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": _security(template),
         "containers": [container],
     }
     if wanted.bound:
@@ -166,6 +166,16 @@ def service(tenant: Object, wanted: Wanted) -> Object | None:
 def digest(body: Object) -> str:
     """A hash of an object."""
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def _security(template: ServiceTemplate) -> Object:
+    """What a pod may do. Whether it may be root is the image's matter, unless the template says."""
+    found: Object = {"seccompProfile": {"type": "RuntimeDefault"}}
+    if template.run_as_user is not None:
+        found["runAsUser"] = template.run_as_user
+    if template.run_as_non_root or template.run_as_user is not None:
+        found["runAsNonRoot"] = True
+    return found
 
 
 def _metadata(tenant: Object, service: str) -> Object:

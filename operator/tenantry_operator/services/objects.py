@@ -6,15 +6,17 @@ from typing import Any
 
 from tenantry_operator import telemetry
 from tenantry_operator.context import Context
-from tenantry_operator.errors import Stalled
+from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.faults import reached
-from tenantry_operator.kube import DEPLOYMENTS, PODS, SERVICES, ApiError, Conflict, Resource
+from tenantry_operator.kube import DEPLOYMENTS, PODS, SERVICES, ApiError, Conflict, NotFound, Resource
 from tenantry_operator.names import GROUP
 from tenantry_operator.services.build import DIGEST_ANNOTATION, STOPPED, is_of, selector
 from tenantry_operator.services.observe import outline, remember_deployment, remember_service
 from tenantry_operator.tenants.view import TenantView
 
 Object = dict[str, Any]
+
+_ATTEMPTS = 4
 
 
 class ServiceObjects:
@@ -32,20 +34,32 @@ class ServiceObjects:
         context, name = self._context, body["metadata"]["name"]
         known = context.deployments.get((view.namespace, name))
         with _Refusals(service):
-            if known is None:
-                _count("create", DEPLOYMENTS)
+            for _ in range(_ATTEMPTS):
                 try:
-                    return self._keep(await context.kube.create(DEPLOYMENTS, view.namespace, body))
+                    if known is None:
+                        _count("create", DEPLOYMENTS)
+                        return self._keep(await context.kube.create(DEPLOYMENTS, view.namespace, body))
+                    _check_owner(view, service, known, DEPLOYMENTS)
+                    written = _keeping(body, known)
+                    template = dict(written["spec"]["template"])
+                    meta = template["metadata"]
+                    template["metadata"] = {**meta, "annotations": {**known["others"], **meta["annotations"]}}
+                    written["spec"] = {**written["spec"], "template": template}
+                    _count("update", DEPLOYMENTS)
+                    return self._keep(await context.kube.replace(DEPLOYMENTS, view.namespace, name, written))
                 except Conflict:
-                    found = await context.kube.get(DEPLOYMENTS, view.namespace, name)
-                    _check_owner(view, service, found, DEPLOYMENTS)
-                    known = self._keep(found)
-            _check_owner(view, service, known, DEPLOYMENTS)
-            _count("update", DEPLOYMENTS)
-            written = _keeping(body, known)
-            template = written["spec"]["template"]["metadata"]
-            template["annotations"] = {**known["others"], **template["annotations"]}
-            return self._keep(await context.kube.replace(DEPLOYMENTS, view.namespace, name, written))
+                    # Its controller writes its status all the time, or it is there and has not been seen yet.
+                    known = await self._read_deployment(view, name)
+                except NotFound:
+                    context.deployments.drop((view.namespace, name))
+                    known = None
+        raise Retryable("DeploymentChanging", f"Deployment {view.namespace}/{name} changes all the time")
+
+    async def _read_deployment(self, view: TenantView, name: str) -> Object | None:
+        try:
+            return self._keep(await self._context.kube.get(DEPLOYMENTS, view.namespace, name))
+        except NotFound:
+            return None
 
     async def stop(self, view: TenantView, known: Object) -> Object:
         """Scales a Deployment to zero.
@@ -71,23 +85,36 @@ class ServiceObjects:
         context, name = self._context, body["metadata"]["name"]
         known = context.services.get((view.namespace, name))
         with _Refusals(service):
-            if known is None:
-                _count("create", SERVICES)
+            for _ in range(_ATTEMPTS):
                 try:
-                    made = await context.kube.create(SERVICES, view.namespace, body)
-                except Conflict:
-                    found = await context.kube.get(SERVICES, view.namespace, name)
-                    known = {"metadata": found["metadata"], "spec": outline(found.get("spec") or {})}
-                else:
+                    if known is None:
+                        _count("create", SERVICES)
+                        made = await context.kube.create(SERVICES, view.namespace, body)
+                        remember_service(context.services, made)
+                        return False
+                    _check_owner(view, service, known, SERVICES)
+                    if known["spec"] == outline(body["spec"]) and _owned(known, body):
+                        return False
+                    _count("update", SERVICES)
+                    written = _keeping(body, known)
+                    made = await context.kube.replace(SERVICES, view.namespace, name, written)
                     remember_service(context.services, made)
-                    return False
-            _check_owner(view, service, known, SERVICES)
-            if known["spec"] == outline(body["spec"]) and _owned(known, body):
-                return False
-            _count("update", SERVICES)
-            written = await context.kube.replace(SERVICES, view.namespace, name, _keeping(body, known))
-            remember_service(context.services, written)
-            return True
+                except Conflict:
+                    known = await self._read_service(view, name)
+                except NotFound:
+                    context.services.drop((view.namespace, name))
+                    known = None
+                else:
+                    return True
+        raise Retryable("ServiceChanging", f"Service {view.namespace}/{name} changes all the time")
+
+    async def _read_service(self, view: TenantView, name: str) -> Object | None:
+        try:
+            found = await self._context.kube.get(SERVICES, view.namespace, name)
+        except NotFound:
+            return None
+        remember_service(self._context.services, found)
+        return self._context.services.get((view.namespace, name))
 
     async def remove_deployment(self, known: Object) -> None:
         """Deletes a Deployment; its pods go with it."""
@@ -135,12 +162,11 @@ def said_of_pod(pod: Object) -> str:
         ended = (container.get("state") or {}).get("terminated") or {}
         ended = ended or (container.get("lastState") or {}).get("terminated") or {}
         reason, message = waiting.get("reason") or "", waiting.get("message") or ""
+        told = [f"it ended with exit code {ended['exitCode']}"] if ended.get("exitCode") is not None else []
         if reason and reason not in ("ContainerCreating", "PodInitializing"):
-            if ended.get("exitCode") is not None:
-                message = f"it ended with exit code {ended['exitCode']}; {message}".rstrip("; ")
-            return f"pod {name}: {reason}" + (f": {message}" if message else "")
-        if ended:
-            return f"pod {name}: it ended with exit code {ended.get('exitCode')}"
+            return ": ".join([f"pod {name}", reason, *told, *([message] if message else [])])
+        if told:
+            return f"pod {name}: {told[0]}"
     for condition in status.get("conditions") or []:
         if condition.get("status") == "False" and condition.get("message"):
             return f"pod {name}: {condition['message']}"

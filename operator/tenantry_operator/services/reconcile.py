@@ -262,7 +262,7 @@ def _finish(outcome: ServiceOutcome) -> None:
     record.pop("message", None)
     if error is not None:
         record["message"] = error.message
-        if not isinstance(error, Waiting):
+        if isinstance(error, Stalled):
             record["phase"] = Phase.FAILED
     record["phase"] = str(record.get("phase") or Phase.PENDING)
 
