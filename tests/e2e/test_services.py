@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import NOTES, Api, Object, blueprint, condition, is_ready, manifest, namespace
+from tests.e2e.support import (
+    NOTES,
+    Api,
+    Object,
+    blueprint,
+    come_up,
+    condition,
+    is_ready,
+    manifest,
+    namespace,
+    pods_of,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -53,33 +64,8 @@ def served(name: str, of: str = "web", **spec: Any) -> Object:
     return manifest("Tenant", name, wanted, namespace=SPACE)
 
 
-def pods(api: Api, name: str, service: str = "web") -> list[Object]:
-    selector = f"tenantry.dev/tenant={name},tenantry.dev/service={service}"
-    found: list[Object] = json.loads(api.kubectl("get", "pods", "-n", SPACE, "-l", selector, "-o", "json"))[
-        "items"
-    ]
-    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
-
-
-def come_up(api: Api, name: str, service: str = "web") -> None:
-    """Where no node runs pods: says what a kubelet would say of those that run."""
-    for pod in pods(api, name, service):
-        conditions = (pod.get("status") or {}).get("conditions") or []
-        if pod["spec"].get("nodeName") or any((c["type"], c["status"]) == ("Ready", "True") for c in conditions):
-            continue
-        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-        patch = json.dumps({"status": status})
-        api.kubectl(
-            "patch",
-            "pod",
-            pod["metadata"]["name"],
-            "-n",
-            SPACE,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            patch,
-        )
+def pods(api: Api, name: str) -> list[Object]:
+    return pods_of(api, SPACE, f"tenantry.dev/tenant={name}")
 
 
 def until(api: Api, name: str, done: Callable[[Object], Any], timeout: float = 60) -> Object:
@@ -90,7 +76,7 @@ def until(api: Api, name: str, done: Callable[[Object], Any], timeout: float = 6
         if found is not None and done(found):
             return found
         assert time.monotonic() < deadline, json.dumps((found or {}).get("status"), indent=1)
-        come_up(api, name)
+        come_up(api, SPACE, f"tenantry.dev/tenant={name}")
         time.sleep(0.2)
 
 
@@ -334,7 +320,7 @@ def test_a_crash_after_any_step_comes_to_the_same_end(api: Api) -> None:
         deadline = time.monotonic() + 60
         while api.cluster.operator_pid() is not None:
             assert time.monotonic() < deadline, f"{point} was not reached"
-            come_up(api, "crash")
+            come_up(api, SPACE, "tenantry.dev/tenant=crash")
             time.sleep(0.1)
         api.cluster.start_operator(QUICK)
         reached(api, "crash")
