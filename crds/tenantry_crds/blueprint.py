@@ -107,6 +107,12 @@ class BlueprintSpec(SpecModel):
             ".version",
         ),
         Rule(
+            "!has(self.service) || !(has(self.version) || has(self.isolation) || has(self.rollout) "
+            "|| has(self.row) || (has(self.usage) && size(self.usage) > 0))",
+            "service: version, isolation, rollout, row and usage are of database blueprints; take them out",
+            ".service",
+        ),
+        Rule(
             "!has(self.engine) || self.engine == 'PostgreSQL' || !has(self.isolation) "
             "|| !(self.isolation in ['Row', 'Schema'])",
             "isolation: Row and Schema exist on PostgreSQL only; use Database or Instance",
