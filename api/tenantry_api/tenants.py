@@ -149,3 +149,8 @@ class Tenant:
     def databases(self) -> Mapping[str, Object]:
         """Its databases as they were made, by name."""
         return {entry["name"]: entry for entry in self.status.get("databases") or []}
+
+    @property
+    def services(self) -> Mapping[str, Object]:
+        """Its services as they were made, by name."""
+        return {entry["name"]: entry for entry in self.status.get("services") or []}

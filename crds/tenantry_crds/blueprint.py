@@ -7,17 +7,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from tenantry_crds.common import (
-    ComputeResources,
-    DatabaseEngine,
-    Isolation,
-    ObjectStatus,
-    SpecModel,
-    StatusModel,
-)
+from tenantry_crds.common import DatabaseEngine, Isolation, ObjectStatus, SpecModel, StatusModel
 from tenantry_crds.fields import (
     NonNegativeInt,
-    Port,
     ResourceName,
     Rule,
     ShortStatus,
@@ -25,10 +17,10 @@ from tenantry_crds.fields import (
     VersionName,
     list_atomic,
     list_map,
-    text,
 )
 from tenantry_crds.kind import Column, Kind, condition_columns, label_name_rule
 from tenantry_crds.rollout_policy import RolloutPolicy
+from tenantry_crds.service import ServiceTemplate
 
 
 class UnsafeKeys(StrEnum):
@@ -93,34 +85,6 @@ class BlueprintRolloutPolicy(RolloutPolicy):
     value."""
 
 
-class EnvVar(SpecModel):
-    """An environment variable of a service."""
-
-    name: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    """The variable's name."""
-    value: Annotated[str, text(32768)] = ""
-    """The variable's value; left out: empty. Not for secrets."""
-
-
-class ServiceTemplate(SpecModel):
-    """A service that each tenant gets. Not acted on yet."""
-
-    image: Annotated[str, Field(min_length=1, max_length=1024)]
-    """The container image."""
-    port: Port | None = None
-    """The port it listens on."""
-    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """How many pods run it."""
-    args: Annotated[tuple[Annotated[str, text(4096)], ...], list_atomic(max_items=64)] = Field(
-        default_factory=tuple
-    )
-    """Arguments of the image's program."""
-    env: Annotated[tuple[EnvVar, ...], list_map("name", max_items=64)] = Field(default_factory=tuple)
-    """Its environment."""
-    resources: ComputeResources | None = None
-    """Its CPU and memory."""
-
-
 _ROW_COLUMN = "(has({0}.row) ? {0}.row.column : 'tenant_id')"
 
 
@@ -141,6 +105,12 @@ class BlueprintSpec(SpecModel):
             "!has(self.engine) || has(self.version)",
             "version: a database blueprint needs its current version; name a BlueprintVersion",
             ".version",
+        ),
+        Rule(
+            "!has(self.service) || !(has(self.version) || has(self.isolation) || has(self.rollout) "
+            "|| has(self.row) || (has(self.usage) && size(self.usage) > 0))",
+            "service: version, isolation, rollout, row and usage are of database blueprints; take them out",
+            ".service",
         ),
         Rule(
             "!has(self.engine) || self.engine == 'PostgreSQL' || !has(self.isolation) "
@@ -170,7 +140,8 @@ class BlueprintSpec(SpecModel):
     row: RowPolicy | None = None
     """How tables are shared under the isolation ``Row``."""
     service: ServiceTemplate | None = None
-    """In place of ``engine``: a service that each tenant gets. Not acted on yet."""
+    """In place of ``engine``: a service that tenants get by naming the blueprint in ``spec.services``. It has no
+    versions: a change rolls out to all of them at once, by their Deployments' rolling updates."""
 
     @property
     def effective_isolation(self) -> Isolation:
@@ -211,9 +182,9 @@ class BlueprintStatus(ObjectStatus):
     rollout: CurrentRollout | None = None
     """The last Rollout that a new ``spec.version`` made."""
     tenants: NonNegativeInt | None = None
-    """How many tenants have a database of this blueprint."""
+    """How many tenants have a database, or a service, of this blueprint."""
     up_to_date: NonNegativeInt | None = None
-    """How many of them are at the version they should be at."""
+    """How many of them are at the version they should be at; of services: how many run as they should."""
     versions: Annotated[tuple[ShortStatus, ...], list_atomic(max_items=1024)] = Field(default_factory=tuple)
     """The versions there are, oldest first."""
 

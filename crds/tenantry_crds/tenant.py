@@ -150,12 +150,14 @@ class TenantDatabase(SpecModel):
 
 
 class TenantService(SpecModel):
-    """A service of the tenant, made from a service blueprint. Not acted on yet."""
+    """A service of the tenant, made from a service blueprint."""
 
     name: DnsLabel
-    """The service's name within the tenant."""
+    """The service's name within the tenant. Its Deployment is ``<tenant>-<name>``."""
     blueprint: DnsLabel
     """The Blueprint, one with ``spec.service``, in the tenant's namespace."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """How many pods run it. Left out: as the blueprint says."""
 
 
 class BackupPolicy(SpecModel):
@@ -234,7 +236,8 @@ class TenantSpec(SpecModel):
     ] = Field(default_factory=tuple)
     """The tenant's databases. One that is taken out goes by ``deletionPolicy``."""
     services: Annotated[tuple[TenantService, ...], list_map("name", max_items=32)] = Field(default_factory=tuple)
-    """The tenant's services. Not acted on yet."""
+    """The tenant's services: they run while the tenant is ``Active``, and start when its databases are there.
+    One that is taken out is removed."""
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     """What becomes of data that is to go. ``Retain``: it stays, logins refused, and a Tenant of the same name
     and namespace finds it again. ``Archive``: exported, verified, dropped; not available before backups are,

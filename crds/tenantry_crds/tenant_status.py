@@ -113,6 +113,32 @@ class TenantDatabaseStatus(StatusModel):
     """Whether it was taken out of the spec and is going by the deletion policy."""
 
 
+class TenantServiceStatus(StatusModel):
+    """A service of the tenant."""
+
+    name: ShortStatus
+    """The name in ``spec.services``."""
+    blueprint: ShortStatus | None = None
+    """The Blueprint it is made from."""
+    deployment: ShortStatus | None = None
+    """Its Deployment, and its Service when it has a port."""
+    address: ShortStatus | None = None
+    """``<host>:<port>``, as pods of the cluster reach it; null: it has no port."""
+    image: Annotated[str, StatusText(1024)] | None = None
+    """The container image."""
+    replicas: Annotated[int, Field(ge=0)] | None = None
+    """How many pods there are to be."""
+    ready: Annotated[int, Field(ge=0)] | None = None
+    """How many pods are ready."""
+    phase: ShortStatus | None = None
+    """The state in one word, for people: ``Pending``, ``Starting``, ``Running``, ``Updating``, ``Stopping``,
+    ``Stopped`` or ``Failed``."""
+    message: Annotated[str, StatusText(4096)] | None = None
+    """What is in the way, if anything."""
+    generation: Annotated[int, Field(ge=0)] | None = None
+    """The generation of the Deployment that the operator wrote: another one was written by somebody else."""
+
+
 class UsageBreakdown(StatusModel):
     """A part of what is used."""
 
@@ -155,6 +181,10 @@ class TenantStatus(ObjectStatus):
         default_factory=tuple
     )
     """The tenant's databases, those that are going included."""
+    services: Annotated[tuple[TenantServiceStatus, ...], list_map("name", max_items=64)] = Field(
+        default_factory=tuple
+    )
+    """The tenant's services."""
     usage: Annotated[tuple[UsageStatus, ...], list_map("resource", max_items=64)] = Field(default_factory=tuple)
     """What the tenant uses, by resource."""
     handled: Annotated[dict[str, Annotated[str, StatusText(253)]], Field(max_length=16)] = Field(

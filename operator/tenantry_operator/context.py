@@ -18,6 +18,7 @@ from tenantry_operator.kube import KubeClient, Resource, merge_patch
 from tenantry_operator.names import GROUP
 from tenantry_operator.recorder import Recorder
 from tenantry_operator.rollouts.runs import Runs
+from tenantry_operator.services.observe import by_tenant
 from tenantry_operator.settings import Settings
 from tenantry_operator.tenants.view import placements_of
 
@@ -39,6 +40,12 @@ def _tenant_id(obj: Object) -> Iterable[str]:
 def _tenant_blueprints(obj: Object) -> Iterable[str]:
     namespace = obj["metadata"]["namespace"]
     names = {database.get("blueprint") for database in obj["spec"].get("databases") or []}
+    return tuple(sorted(f"{namespace}/{name}" for name in names))
+
+
+def _tenant_services(obj: Object) -> Iterable[str]:
+    namespace = obj["metadata"]["namespace"]
+    names = {service.get("blueprint") for service in obj["spec"].get("services") or []}
     return tuple(sorted(f"{namespace}/{name}" for name in names))
 
 
@@ -79,6 +86,7 @@ class Context:
         self.tenants = Store(
             id=_tenant_id,
             blueprint=_tenant_blueprints,
+            service=_tenant_services,
             plan=_tenant_plan,
             instance=_tenant_instances,
             failure=_tenant_failure,
@@ -89,6 +97,8 @@ class Context:
         self.instances = Store()
         self.plans = Store(code=lambda obj: (obj["spec"].get("code") or obj["metadata"]["name"],))
         self.secrets = Store()
+        self.deployments = Store(tenant=by_tenant)
+        self.services = Store(tenant=by_tenant)
         self.servers = Servers(kube, self.instances, factory)
         self.book = Book(kube, self.versions)
         self.expectations = Expectations(installation, self.book, self.versions, self._write_version)

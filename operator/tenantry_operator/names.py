@@ -11,6 +11,8 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "tenantry"
 TENANT_LABEL: Final = f"{GROUP}/tenant"
 DATABASE_LABEL: Final = f"{GROUP}/database"
+SERVICE_LABEL: Final = f"{GROUP}/service"
+"""On a Deployment or Service of a tenant: the name in ``spec.services``."""
 BLUEPRINT_LABEL: Final = f"{GROUP}/blueprint"
 """On a Rollout that a new version made."""
 

@@ -26,11 +26,12 @@ from tenantry_operator.context import (
 )
 from tenantry_operator.errors import ReconcileError, Retryable
 from tenantry_operator.instances.reconcile import InstanceReconciler
-from tenantry_operator.kube import SECRETS, Resource
-from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, TENANT_LABEL
+from tenantry_operator.kube import DEPLOYMENTS, SECRETS, SERVICES, Resource
+from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, TENANT_LABEL
 from tenantry_operator.plans import PlanReconciler
 from tenantry_operator.rollouts.phase import phase_of
 from tenantry_operator.rollouts.reconcile import RolloutReconciler
+from tenantry_operator.services.observe import differs, remember_deployment, remember_service, tenant_of
 from tenantry_operator.tenants.reconcile import TenantReconciler
 from tenantry_operator.tenants.secrets import remember
 from tenantry_operator.tenants.status import reported
@@ -41,6 +42,10 @@ _log = structlog.get_logger(__name__)
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
 _OTHER_WORKERS = 4
+
+_OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+SELECTORS = {SECRETS: _OURS, DEPLOYMENTS: f"{_OURS},{SERVICE_LABEL}", SERVICES: f"{_OURS},{SERVICE_LABEL}"}
+"""Of kinds that are not only Tenantry's: what of them is listed and watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,15 @@ class Operator:
             Kind(ROLLOUTS, context.rollouts, self.rollout_changed),
             Kind(INSTANCES, context.instances, self.instance_changed),
             Kind(PLANS, context.plans, self.plan_changed),
-            Kind(SECRETS, context.secrets, self.secret_changed, remember, f"{MANAGED_BY_LABEL}={MANAGED_BY}"),
+            Kind(SECRETS, context.secrets, self.secret_changed, remember, SELECTORS[SECRETS]),
+            Kind(
+                DEPLOYMENTS,
+                context.deployments,
+                self.service_changed,
+                remember_deployment,
+                SELECTORS[DEPLOYMENTS],
+            ),
+            Kind(SERVICES, context.services, self.service_changed, remember_service, SELECTORS[SERVICES]),
         )
         self.tenant_queue: WorkQueue[Key] = WorkQueue(self._measured("Tenant", self.tenants.reconcile))
         self.other_queue: WorkQueue[tuple[str, Key]] = WorkQueue(self._other)
@@ -121,7 +134,7 @@ class Operator:
                         kind.put(kind.store, obj)
         self.rollouts.restore()
         for kind in self.kinds:
-            if kind.resource is not SECRETS:
+            if kind.resource not in SELECTORS:
                 for obj in kind.store:
                     kind.changed(None, obj)
 
@@ -197,6 +210,7 @@ class Operator:
 
     def _requeue_followers(self, blueprint: Object) -> None:
         self._requeue(self.context.tenants, "blueprint", "/".join(key_of(blueprint)))
+        self._requeue(self.context.tenants, "service", "/".join(key_of(blueprint)))
 
     def version_changed(self, before: Object | None, after: Object | None) -> None:
         """A BlueprintVersion came or went; its spec never changes."""
@@ -251,6 +265,13 @@ class Operator:
         obj = after or before
         tenant = (obj or {}).get("metadata", {}).get("labels", {}).get(TENANT_LABEL)
         if obj is not None and tenant:
+            self.tenant_queue.add((obj["metadata"]["namespace"], tenant))
+
+    def service_changed(self, before: Object | None, after: Object | None) -> None:
+        """A Deployment or Service of a tenant's came, changed or went, not by the operator's own hand."""
+        obj = after or before
+        tenant = tenant_of(obj) if obj is not None else None
+        if obj is not None and tenant and differs(before, after):
             self.tenant_queue.add((obj["metadata"]["namespace"], tenant))
 
     def _requeue(self, store: Store, index: str, value: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import httpx
 import pytest
 
 from tests.contract.conftest import Stack
-from tests.e2e.support import manifest, run
+from tests.e2e.support import come_up, manifest, run
 
 pytestmark = pytest.mark.e2e
 
@@ -500,15 +502,15 @@ def false_headers(stack: Stack) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="module")
-def closed(stack: Stack) -> Iterator[httpx.Client]:
-    """A second replica, for which the contract is not open."""
+@contextmanager
+def replica(stack: Stack, **settings: str) -> Iterator[httpx.Client]:
+    """A second replica, with settings of its own."""
     env = {
         **os.environ,
         "KUBECONFIG": str(stack.cluster.paths.service_kubeconfig("api")),
         "TENANTRY_API_PORT": "0",
         "TENANTRY_API_JWT_SECRET": stack.secret,
-        "TENANTRY_API_RENDER_OPEN": "false",
+        **settings,
     }
     process = subprocess.Popen([sys.executable, "-m", "tenantry_api"], env=env, stderr=subprocess.PIPE, text=True)
     try:
@@ -529,6 +531,13 @@ def closed(stack: Stack) -> Iterator[httpx.Client]:
     finally:
         process.terminate()
         process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def closed(stack: Stack) -> Iterator[httpx.Client]:
+    """A replica for which the contract is not open."""
+    with replica(stack, TENANTRY_API_RENDER_OPEN="false") as client:
+        yield client
 
 
 ENDPOINTS = [
@@ -567,6 +576,62 @@ def test_closed_its_health_is_open_and_an_administrator_may_do_all(stack: Stack,
     number = answer.json()["id"]
     assert closed.get(f"/tenants/{number}/", headers=headers).json()["id"] == number
     assert closed.delete(f"/tenants/{number}/", headers=headers).status_code == 202
+
+
+def test_services_come_with_the_tenant_and_get_its_plugins(stack: Stack) -> None:
+    api = stack.api
+    template = {"image": "python:3", "command": ["python3", "-m", "http.server", "8000"]}
+    api.apply(
+        manifest("Blueprint", "render-web", {"service": {**template, "port": 8000}}, namespace="default"),
+        manifest("Blueprint", "render-worker", {"service": template}, namespace="default"),
+    )
+    settings = {
+        "TENANTRY_API_RENDER_OPEN": "true",
+        "TENANTRY_API_RENDER_SERVICES": json.dumps({"web_service": "render-web", "worker": "render-worker"}),
+    }
+    with replica(stack, **settings) as client:
+        made = client.post("/tenants/", json={"name": fresh()}).json()
+        assert (made["status"], made["render_service_ids"]) == ("PROVISIONING", {})
+        slug, number = made["slug"], made["id"]
+
+        def active(wanted: Callable[[], bool]) -> Object:
+            deadline = time.monotonic() + 60
+            while True:
+                come_up(api, "default", f"tenantry.dev/tenant={slug}")
+                body: Object = client.get(f"/tenants/{number}/").json()
+                if body["status"] == "ACTIVE" and wanted():
+                    return body
+                assert time.monotonic() < deadline, body
+                time.sleep(0.2)
+
+        assert active(lambda: True)["render_service_ids"] == {
+            "web_service": f"web-{slug}-{number}",
+            "database": f"db-{slug}-{number}",
+            "worker": f"worker-{slug}-{number}",
+        }
+
+        def plugins() -> list[str]:
+            found = [
+                api.get("deployment", f"{slug}-{name}", "default") or {} for name in ("web-service", "worker")
+            ]
+            return [
+                variable["value"]
+                for deployment in found
+                for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+                if variable["name"] == "CUSTOM_PLUGIN_REPO"
+            ]
+
+        assert plugins() == []
+        url = "https://github.com/acme/custom-plugins"
+        assert client.put(f"/tenants/{number}/", json={"custom_plugin_repo": url}).status_code == 200
+        assert active(lambda: plugins() == [url, url])["custom_plugin_repo"] == url
+        # Another variable of the service's is not to be had by its name in a URL.
+        trick = "https://evil.example/$(TENANTRY_TENANT_ID)"
+        assert client.put(f"/tenants/{number}/", json={"custom_plugin_repo": trick}).status_code == 200
+        active(lambda: plugins() == [trick.replace("$", "$$")] * 2)
+        assert client.delete(f"/tenants/{number}/").status_code == 202
+        for kind, name in (("deployment", "web-service"), ("service", "web-service"), ("deployment", "worker")):
+            api.gone(kind, f"{slug}-{name}", "default")
 
 
 def test_it_documents_itself(client: httpx.Client) -> None:

@@ -21,6 +21,7 @@ VERBS = {
     "get": "get",
     "list": "list",
     "list_metadata": "list",
+    "pages": "list",
     "create": "create",
     "patch": "patch",
     "replace": "update",
@@ -80,7 +81,8 @@ def test_operator_has_the_rights_it_uses_and_no_others(default: list[Manifest]) 
     for plural in [*WATCHED, "plans"]:
         used |= {(verb, "tenantry.dev", plural) for verb in ("get", "list", "watch")}
         used.add(("patch", "tenantry.dev", f"{plural}/status"))
-    used |= {(verb, "", "secrets") for verb in ("list", "watch")}
+    for group, plural in (("", "secrets"), ("apps", "deployments"), ("", "services")):
+        used |= {(verb, group, plural) for verb in ("list", "watch")}
     used |= {(verb, "apiextensions.k8s.io", "customresourcedefinitions") for verb in ("list", "watch")}
     assert operator_rights(default) == used
 

@@ -123,6 +123,15 @@ def test_ids_are_of_what_is_there_only() -> None:
     assert found == {"web_service": "web-acme-corp-7", "database": "db-acme-corp-7"}
 
 
+def test_a_service_has_an_id_once_it_was_made() -> None:
+    services = [
+        {"name": "web-service", "deployment": "acme-web-service", "generation": 1, "phase": "Starting"},
+        {"name": "worker", "deployment": "acme-worker", "phase": "Pending"},
+    ]
+    found = translate.service_ids(tenant({}, {"services": services}), ("web_service", "worker"))
+    assert found == {"web_service": "web-acme-7"}
+
+
 def test_a_kind_that_the_contract_does_not_know_is_its_own_prefix() -> None:
     databases = [{"name": "search-index", "secret": "s", "login": "l"}]
     found = translate.service_ids(tenant({}, {"databases": databases}), ("search_index",))

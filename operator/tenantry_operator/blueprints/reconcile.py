@@ -42,7 +42,8 @@ class BlueprintReconciler:
         subject.set(name)
         try:
             if spec.engine is None:
-                raise Stalled("ServiceNotSupported", "a service template is not supported yet")
+                await self._service(obj, spec)
+                return None
             if spec.version is None:
                 raise Stalled("NoVersion", "spec.version names no current version: set it")
             chain = check_form(await context.book.chain(name, spec.version), spec.engine)
@@ -74,6 +75,30 @@ class BlueprintReconciler:
         if (obj.get("status") or {}).get("currentVersion") != follows["currentVersion"]:
             self._wake_others(key, follows["currentVersion"])
         return None
+
+    async def _service(self, obj: Object, spec: BlueprintSpec) -> None:
+        """A service template has no versions: it is ready as it is."""
+        context, key = self._context, key_of(obj)
+        users = [
+            [
+                record
+                for record in (tenant.get("status") or {}).get("services") or []
+                if record.get("blueprint") == key[1]
+            ]
+            for tenant in context.tenants.all("service", "/".join(key))
+        ]
+        image = spec.service.image if spec.service is not None else None
+        current = sum(
+            bool(records)
+            and all(
+                r.get("phase") == "Stopped" or (r.get("phase") == "Running" and r.get("image") == image)
+                for r in records
+            )
+            for records in users
+        )
+        fields = {"tenants": len(users), "upToDate": current}
+        ready = conditions.ready("Ready", "a service template")
+        await context.write_conditions(BLUEPRINTS, context.blueprints, obj, ready, fields)
 
     def _wake_others(self, key: Key, settled: str | None) -> None:
         """Those who have another version than all others by now: they had no data, or were away."""

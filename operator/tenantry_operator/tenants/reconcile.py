@@ -18,6 +18,8 @@ from tenantry_operator.engines.base import LoginLimits, Presence, UsageRow
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached, subject
 from tenantry_operator.names import FINALIZER
+from tenantry_operator.services.outcome import ServiceOutcome
+from tenantry_operator.services.reconcile import Services
 from tenantry_operator.tenants import desired, homes, lifecycle, quotas, schemadrift, status
 from tenantry_operator.tenants.databases import Databases
 from tenantry_operator.tenants.deviations import describe
@@ -39,6 +41,7 @@ class TenantReconciler:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._databases = Databases(context)
+        self._services = Services(context)
         self.counted: dict[Key, dict[str, Sequence[UsageRow]]] = {}
         """What usage queries found, by tenant and resource."""
         self.counted_writes: dict[tuple[Key, str], int | None] = {}
@@ -78,6 +81,7 @@ class TenantReconciler:
         goal = self._goal(view, now)
         error: ReconcileError | None = goal.error
         outcomes: list[Outcome] = []
+        services: list[ServiceOutcome] | None = None
         limits: quotas.Limits | None = None
         failure: ReconcileError | None = self._older_twin(view)
         if failure is None and goal.presence is Presence.LIVE:
@@ -86,7 +90,12 @@ class TenantReconciler:
             except ReconcileError as problem:
                 failure = problem
         if failure is None:
+            if goal.presence is not Presence.LIVE:
+                # What uses the databases ends before its logins are refused.
+                services = await self._services.bring(view, goal, ())
             view, outcomes = await self._all(view, goal, limits)
+            if goal.presence is Presence.LIVE:
+                services = await self._services.bring(view, goal, outcomes)
             for outcome in outcomes:
                 writes = self.counted_writes.get((view.key, outcome.entry))
                 if outcome.record is not None and writes is not None:
@@ -103,8 +112,9 @@ class TenantReconciler:
                 outcome.look_again = _SOON
         problems = [failure, error, uncounted]
         problems += [problem for outcome in outcomes for problem in (outcome.error, outcome.behind)]
+        problems += [service.error for service in services or ()]
         error = worst([problem for problem in problems if problem is not None])
-        await self._report(view, goal, outcomes, error, limits, now)
+        await self._report(view, goal, outcomes, services, error, limits, now)
         return self._again(view, goal, outcomes, error)
 
     async def _all(
@@ -128,9 +138,13 @@ class TenantReconciler:
         now = datetime.now(UTC)
         goal = lifecycle.removal(view.spec.deletion_policy)
         outcomes: list[Outcome] = []
-        if goal.error is None and self._older_twin(view) is None:
-            view, outcomes = await self._all(view, goal, None)
-        error = worst([e for e in (goal.error, *(outcome.error for outcome in outcomes)) if e is not None])
+        services: list[ServiceOutcome] | None = None
+        if self._older_twin(view) is None:
+            services = await self._services.bring(view, goal, ())
+            if goal.error is None:
+                view, outcomes = await self._all(view, goal, None)
+        errors = [goal.error, *(outcome.error for outcome in (*outcomes, *(services or ())))]
+        error = worst([problem for problem in errors if problem is not None])
         if error is None:
             await homes.release(self._context, view)
             reached("released")
@@ -145,7 +159,7 @@ class TenantReconciler:
                 ),
             )
             return None
-        await self._report(view, goal, outcomes, error, None, now)
+        await self._report(view, goal, outcomes, services, error, None, now)
         return self._again(view, goal, outcomes, error)
 
     def _goal(self, view: TenantView, now: datetime) -> Goal:
@@ -177,6 +191,7 @@ class TenantReconciler:
         view: TenantView,
         goal: Goal,
         outcomes: Sequence[Outcome],
+        services: Sequence[ServiceOutcome] | None,
         error: ReconcileError | None,
         limits: quotas.Limits | None,
         now: datetime,
@@ -193,10 +208,15 @@ class TenantReconciler:
             error,
             usage,
             entries,
+            services=services,
             now=now,
             stalled_after=self._context.settings.stalled_after,
         )
         self._events(view, goal, outcomes, error, rendered)
+        for service in services or ():
+            if service.mended and service.error is None:
+                message = f"service {service.name}: somebody changed its Deployment or Service"
+                self._context.recorder.warning(view.obj, "DriftMended", message)
         written = await self._context.write_status(TENANTS, self._context.tenants, view.obj, rendered)
         if written is not view.obj:
             reached("status-written")

@@ -11,6 +11,8 @@ from tenantry_operator import conditions
 from tenantry_operator.conditions import Condition
 from tenantry_operator.engines.base import Presence, UsageRow
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
+from tenantry_operator.services import outcome as service_outcomes
+from tenantry_operator.services.outcome import ServiceOutcome
 from tenantry_operator.tenants import quotas
 from tenantry_operator.tenants.deviations import acknowledge, describe
 from tenantry_operator.tenants.lifecycle import Goal
@@ -133,12 +135,14 @@ def render(
     usage: Sequence[Usage] | None,
     usage_entries: Sequence[Object],
     *,
+    services: Sequence[ServiceOutcome] | None = None,
     now: datetime,
     stalled_after: float,
 ) -> Object:
     """The whole status.
 
     :param error: what stands in the way of the goal, the worst of it; None when it is reached.
+    :param services: what became of the services; None: they were not looked at.
     :param usage: None when it is not known, as for a tenant that is not active.
     """
     status = {k: v for k, v in view.status.items() if k not in ("waitingSince", "databases", "binding")}
@@ -156,6 +160,10 @@ def render(
     bound = [record["secret"] for record in records if record.get("secret")]
     if len(bound) == 1 and goal.presence is Presence.LIVE:
         status["binding"] = {"name": bound[0]}
+    if services is not None:
+        status["services"] = [service.record for service in services]
+        if not services:
+            del status["services"]
     status["id"] = view.id
     status["observedGeneration"] = view.generation
     status["phase"] = _phase(goal, outcomes, error)
@@ -174,11 +182,28 @@ def render(
         if error is None
         else conditions.failed(error, waited=seconds, stalled_after=stalled_after)
     )
-    found += _details(goal, outcomes, error)
+    later = service_outcomes.updating(services or ()) if error is None else None
+    if later is not None:
+        found[1] = Condition("Reconciling", True, later.reason, later.message)
+    of_services = {service.error for service in services or () if service.error is not None}
+    found += _details(goal, outcomes, None if error in of_services else error)
+    running = service_outcomes.condition(services or (), goal.reason)
+    if services is None:
+        running = _kept(view, "ServicesReady")
+    if running is not None:
+        found.append(running)
     if usage is not None:
         found.append(quotas.condition(usage))
     status["conditions"] = conditions.render(found, view.status.get("conditions") or [], view.generation, now)
     return status
+
+
+def _kept(view: TenantView, kind: str) -> Condition | None:
+    """A condition as it was reported last."""
+    known = conditions.find(view.obj, kind)
+    if known is None:
+        return None
+    return Condition(kind, known["status"] == "True", known["reason"], known["message"])
 
 
 def _phase(goal: Goal, outcomes: Sequence[Outcome], error: ReconcileError | None) -> str:

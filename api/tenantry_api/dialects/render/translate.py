@@ -33,16 +33,16 @@ def name_in_spec(kind: str) -> str:
 
 
 def service_ids(tenant: Tenant, kinds: Iterable[str]) -> dict[str, str]:
-    """The ids of the databases that are there.
+    """The ids of the databases and services that are there.
 
     :param kinds: the contract's words for those that a tenant may have.
     """
-    databases = tenant.databases
+    databases, services = tenant.databases, tenant.services
     found = {}
     for kind in kinds:
-        entry = databases.get(name_in_spec(kind)) or {}
-        # The Secret is named before it is written; the login is noted after.
-        if entry.get("secret") and entry.get("login"):
+        database, service = (entries.get(name_in_spec(kind)) or {} for entries in (databases, services))
+        # The Secret is named before it is written, the login is noted after; so is a Deployment's generation.
+        if (database.get("secret") and database.get("login")) or service.get("generation"):
             found[kind] = f"{PREFIXES.get(kind, name_in_spec(kind))}-{tenant.id}-{tenant.number}"
     return found
 

@@ -1,6 +1,6 @@
 {{/*
 What the operator may do within the namespaces it serves. Each rule says why, and the list is complete: there is
-no wildcard, no pods, no exec, no roles.
+no wildcard, no exec, no roles.
 */}}
 {{- define "tenantry.namespacedRules" -}}
 # The resources it serves. Status is a subresource of its own: the operator has no right to create or delete them.
@@ -37,6 +37,18 @@ no wildcard, no pods, no exec, no roles.
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+# The tenants' services: a Deployment each, and a Service where they have a port. The operator asks for those with its
+# own labels only, and changes no other, but RBAC cannot select by label.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, update, delete]
+# To say why a service does not come up.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 {{- end }}
 
 {{/* What concerns the cluster as a whole, whichever namespaces are served. */}}

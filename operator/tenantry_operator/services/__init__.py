@@ -1,0 +1,1 @@
+"""Services of tenants: a Deployment, and a Service, for each."""
