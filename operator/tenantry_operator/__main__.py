@@ -22,10 +22,10 @@ from tenantry_operator.context import Context
 from tenantry_operator.errors import ReconcileError
 from tenantry_operator.handlers.objects import register
 from tenantry_operator.instances.engines import engine_factory
-from tenantry_operator.kube import NAMESPACES, SECRETS, KubeClient
+from tenantry_operator.kube import CLAIMS, NAMESPACES, PODS, SECRETS, STATEFUL_SETS, KubeClient
 from tenantry_operator.lease import Lease, LeaseLost
-from tenantry_operator.names import GROUP, MANAGED_BY, MANAGED_BY_LABEL
-from tenantry_operator.operator import Operator
+from tenantry_operator.names import GROUP
+from tenantry_operator.operator import OWN_OBJECTS, Operator
 from tenantry_operator.settings import Settings
 from tenantry_operator.sweep import Sweep
 from tenantry_operator.usage import UsageCounter
@@ -59,7 +59,8 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     chosen.watching.server_timeout = 600
     chosen.watching.connect_timeout = 30
     chosen.watching.chunk_size = 500
-    chosen.watching.label_selectors["", SECRETS.version, SECRETS.plural] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+    for resource in (SECRETS, STATEFUL_SETS, PODS, CLAIMS):
+        chosen.watching.label_selectors[resource.group, resource.version, resource.plural] = OWN_OBJECTS
     # A worker per object lives this long after its last event; ten thousand idle ones are only memory.
     chosen.queueing.idle_timeout = 0.5
     chosen.scanning.disabled = bool(settings.watch_namespaces)

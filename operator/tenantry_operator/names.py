@@ -11,6 +11,8 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "tenantry"
 TENANT_LABEL: Final = f"{GROUP}/tenant"
 DATABASE_LABEL: Final = f"{GROUP}/database"
+INSTANCE_LABEL: Final = f"{GROUP}/instance"
+"""On what is made for a DatabaseInstance: its name."""
 BLUEPRINT_LABEL: Final = f"{GROUP}/blueprint"
 """On a Rollout that a new version made."""
 

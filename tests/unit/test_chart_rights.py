@@ -17,6 +17,24 @@ WATCHED = {"tenants", "blueprints", "blueprintversions", "rollouts", "databasein
 Rights = set[tuple[str, str, str]]
 """Verb, API group, resource."""
 
+SERVERS: Rights = {
+    *(
+        (verb, resource.group, resource.plural)
+        for resource in (
+            kube.STATEFUL_SETS,
+            kube.SERVICES,
+            kube.CONFIGMAPS,
+            kube.NETWORK_POLICIES,
+            kube.DISRUPTION_BUDGETS,
+        )
+        for verb in ("get", "create", "patch", "delete")
+    ),
+    *((verb, "apps", "statefulsets") for verb in ("list", "watch")),
+    *((verb, "", "pods") for verb in ("get", "list", "watch")),
+    *((verb, "", "persistentvolumeclaims") for verb in ("get", "list", "watch", "patch", "delete")),
+}
+"""What the operator does to what servers are made of: it makes and mends objects of any of these kinds alike."""
+
 VERBS = {
     "get": "get",
     "list": "list",
@@ -81,8 +99,14 @@ def test_operator_has_the_rights_it_uses_and_no_others(default: list[Manifest]) 
         used |= {(verb, "tenantry.dev", plural) for verb in ("get", "list", "watch")}
         used.add(("patch", "tenantry.dev", f"{plural}/status"))
     used |= {(verb, "", "secrets") for verb in ("list", "watch")}
+    used |= SERVERS
     used |= {(verb, "apiextensions.k8s.io", "customresourcedefinitions") for verb in ("list", "watch")}
     assert operator_rights(default) == used
+
+
+def test_without_servers_of_its_own_it_has_no_rights_for_them(default: list[Manifest]) -> None:
+    objects = render({"instances": {"enabled": False}})
+    assert operator_rights(objects) == operator_rights(default) - SERVERS | {("get", "", "configmaps")}
 
 
 def test_no_right_is_a_wildcard(default: list[Manifest]) -> None:

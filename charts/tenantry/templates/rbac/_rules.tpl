@@ -1,6 +1,6 @@
 {{/*
 What the operator may do within the namespaces it serves. Each rule says why, and the list is complete: there is
-no wildcard, no pods, no exec, no roles.
+no wildcard, no exec, no roles.
 */}}
 {{- define "tenantry.namespacedRules" -}}
 # The resources it serves. Status is a subresource of its own: the operator has no right to create or delete them.
@@ -26,13 +26,36 @@ no wildcard, no pods, no exec, no roles.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, update, delete]
-# Migrations whose SQL lies in a ConfigMap.
+# Migrations whose SQL lies in a ConfigMap; and the configuration of database servers that run in the cluster.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get]
+  verbs: [get{{ if .Values.instances.enabled }}, create, patch, delete{{ end }}]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+{{- if .Values.instances.enabled }}
+# Database servers that run in the cluster: what they are made of. It touches what carries its labels only.
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create, patch, delete]
+# Why a server does not start; it asks for pods labelled app.kubernetes.io/managed-by=tenantry only.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# Their volumes: a size that grew, and what deletionPolicy Delete says.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, patch, delete]
+{{- end }}
 {{- end }}
 
 {{/* What concerns the cluster as a whole, whichever namespaces are served. */}}
