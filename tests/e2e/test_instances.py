@@ -131,9 +131,8 @@ def test_what_somebody_changed_is_mended(api: Api) -> None:
     api.patch("statefulset", "mended", SPACE, {"spec": {"replicas": 3}})
     api.wait("statefulset", "mended", SPACE, lambda s: s is not None and s["spec"]["replicas"] == 1, 30)
     api.delete("statefulset", "mended", SPACE)
-    api.wait(
-        "statefulset", "mended", SPACE, lambda s: s is not None and "deletionTimestamp" not in s["metadata"], 30
-    )
+    there = lambda found: found is not None and "deletionTimestamp" not in found["metadata"]  # noqa: E731
+    api.wait("statefulset", "mended", SPACE, there, 30)
 
 
 def test_objects_of_others_are_left_alone(api: Api) -> None:
