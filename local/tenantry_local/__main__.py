@@ -16,6 +16,7 @@ from tenantry_local import demo
 from tenantry_local.build import BuildError
 from tenantry_local.cluster import PROCESSES, Cluster
 from tenantry_local.errors import LocalError
+from tenantry_local.node.process import logs_of
 
 EPILOG = """\
 The cluster lives in .local of the checkout, or in the folder TENANTRY_LOCAL_DIR names.
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     clean.set_defaults(run=_clean)
 
     restart = commands.add_parser("restart", help="start a process anew, the operator after a change say")
-    restart.add_argument("name", choices=["operator", "api"])
+    restart.add_argument("name", choices=["operator", "api", "node"])
     restart.set_defaults(run=_restart)
 
     status = commands.add_parser("status", help="say what runs")
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     logs = commands.add_parser("logs", help="print the end of the logs")
-    logs.add_argument("name", nargs="?", choices=PROCESSES, default="operator", help="whose; default: %(default)s")
+    logs.add_argument(
+        "name", nargs="?", default="operator", help=f"{', '.join(PROCESSES)}, or [namespace/]pod[/container]"
+    )
     logs.add_argument("-n", "--lines", type=int, default=100, help="how many lines (default: %(default)s)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as the log grows")
     logs.set_defaults(run=_logs)
@@ -102,7 +105,10 @@ def _clean(_: argparse.Namespace) -> int:
 def _restart(options: argparse.Namespace) -> int:
     cluster = _cluster()
     cluster.stop(options.name)
-    pid = cluster.start_operator() if options.name == "operator" else cluster.start_api()
+    if options.name == "operator":
+        pid = cluster.start_operator()
+    else:
+        pid = cluster.start_api() if options.name == "api" else cluster.start_node()
     print(f"{options.name} runs as process {pid}")
     return 0
 
@@ -126,10 +132,12 @@ def _status(options: argparse.Namespace) -> int:
 
 def _logs(options: argparse.Namespace) -> int:
     cluster = Cluster()
-    file = cluster.paths.log(options.name)
-    if not file.exists():
-        raise LocalError(f"there is no {file} yet; run `make up`")
-    tail = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), str(file)]
+    files = (
+        [cluster.paths.log(options.name)] if options.name in PROCESSES else logs_of(cluster.paths, options.name)
+    )
+    if not files[0].exists():
+        raise LocalError(f"there is no {files[0]} yet; run `make up`")
+    tail = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), *map(str, files)]
     sys.stdout.flush()
     os.execvp("tail", tail)  # noqa: S606 - it takes this process's place, and its Ctrl-C
 

@@ -10,18 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tenantry_local import controlplane, devenv, facade, pool, services
+from tenantry_local import controlplane, devenv, facade, pool, programs, services
 from tenantry_local.build import ensure_controlplane, ensure_helm
 from tenantry_local.chart import Chart
 from tenantry_local.controlplane import ControlPlane
+from tenantry_local.errors import LocalError
 from tenantry_local.kubectl import Kubectl
+from tenantry_local.node.__main__ import BACK_OFF
+from tenantry_local.node.process import Node
 from tenantry_local.paths import Paths, remove_tree
 from tenantry_local.postgres import Postgres
 from tenantry_local.processes import Processes
 from tenantry_local.services import Services
 from tenantry_local.state import State
 
-PROCESSES = ("etcd", "kube-apiserver", "kube-controller-manager", "postgres", "operator", "api")
+PROCESSES = ("etcd", "kube-apiserver", "kube-controller-manager", "postgres", "node", "operator", "api")
 """In the order they are started; they are stopped the other way round."""
 
 Say = Callable[[str], None]
@@ -32,7 +35,7 @@ def _silent(_: str) -> None:
 
 
 class Cluster:
-    """A cluster: etcd, kube-apiserver, kube-controller-manager, PostgreSQL, operator and facade.
+    """A cluster: etcd, kube-apiserver, kube-controller-manager, PostgreSQL, node, operator and facade.
 
     :param folder: where it keeps its files; None: ``TENANTRY_LOCAL_DIR``, else ``.local``. Clusters in
         different folders are independent of each other and may run at once.
@@ -57,8 +60,9 @@ class Cluster:
         with self._locked():
             self.state.assign_ports([*controlplane.PORTS, "postgres", *services.PORTS], running=self._holds_port)
             self.plane.prepare()
-            with ThreadPoolExecutor(max_workers=3) as threads:
+            with ThreadPoolExecutor(max_workers=4) as threads:
                 database = threads.submit(self._timed, "postgres", self.postgres.start)
+                found = threads.submit(self._find_programs)
                 rendering = threads.submit(Chart.render, helm)
                 self._timed("etcd", lambda: self.plane.start_etcd(plane_binary))
                 self._timed("kube-apiserver", lambda: self.plane.start_apiserver(plane_binary))
@@ -69,6 +73,8 @@ class Cluster:
                 )
                 self._chart = rendered = rendering.result()
                 self._timed("chart", lambda: rendered.apply(self.kubectl), done="applied")
+                found.result()
+                self._timed("node", lambda: self.node.start(self.kubectl))
                 database.result()
                 manager.result()
             self._timed("pool-a", lambda: pool.apply(self.postgres, self.kubectl), done="registered")
@@ -85,12 +91,13 @@ class Cluster:
             return
         with self._locked():
             for name in reversed(PROCESSES):
-                if self.processes.stop(name):
+                if self.node.stop() if name == "node" else self.processes.stop(name):
                     self._say(f"{name:<24} stopped")
 
     def clean(self) -> None:
         """Stops what runs and removes the cluster with its data. Built programs stay."""
         self.down()
+        self.node.remove()
         for path in (self.paths.postgres, self.paths.etcd, self.paths.pki, self.paths.logs, self.paths.cache):
             remove_tree(path)
         for name in ("operator", "api", "kube-controller-manager"):
@@ -114,6 +121,14 @@ class Cluster:
         """Starts the facade, with variables on top of the chart's; returns its process id."""
         with self._locked():
             return self._start_api(env)
+
+    def start_node(self, *, back_off: float = BACK_OFF) -> int:
+        """Starts the node, anew when it runs with another setting; returns its process id.
+
+        :param back_off: seconds before the second restart of a container.
+        """
+        with self._locked():
+            return self.node.start(self.kubectl, back_off=back_off)
 
     def start_postgres(self) -> int:
         """Starts PostgreSQL, on the port it had unless that was taken; returns its process id."""
@@ -158,6 +173,11 @@ class Cluster:
     def postgres(self) -> Postgres:
         """The shared PostgreSQL server."""
         return Postgres(self.paths, self.state, self.processes)
+
+    @property
+    def node(self) -> Node:
+        """The node, which runs pods."""
+        return Node(self.paths, self.processes, self.plane)
 
     @property
     def kubectl(self) -> Kubectl:
@@ -209,6 +229,15 @@ class Cluster:
         if self._chart is None:
             self._chart = Chart.render(ensure_helm())
         return self._chart
+
+    def _find_programs(self) -> None:
+        """Without MariaDB or Redis the cluster works, but for pods of theirs. In CI it must have them."""
+        try:
+            programs.install()
+        except LocalError as error:
+            if os.environ.get("CI"):
+                raise
+            self._say(f"{'node':<24} cannot run every image: {error}")
 
     def _holds_port(self, name: str) -> bool:
         owner = {"etcd-peer": "etcd", "operator-liveness": "operator", "operator-metrics": "operator"}

@@ -26,6 +26,7 @@ CONTROLLERS = (
     "job-controller",
     "namespace-controller",
     "persistentvolume-binder-controller",
+    "persistentvolume-protection-controller",
     "persistentvolumeclaim-protection-controller",
     "replicaset-controller",
     "resourcequota-controller",
@@ -35,7 +36,7 @@ CONTROLLERS = (
     "statefulset-controller",
     "ttl-after-finished-controller",
 )
-"""All that works without nodes; the rest would only wait for some."""
+"""All that works with a node that only runs pods."""
 
 
 class ControlPlane:

@@ -55,6 +55,11 @@ class Paths:
         return self.home / "postgres"
 
     @property
+    def node(self) -> Path:
+        """The node's pods, volumes and logs. A link, when the pods' user cannot reach this folder."""
+        return self.home / "node"
+
+    @property
     def cache(self) -> Path:
         """What kubectl remembers of the API server."""
         return self.home / "kubectl-cache"

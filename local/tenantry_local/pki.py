@@ -41,6 +41,8 @@ class Pki:
         self.admin = self._pair("admin")
         """The administrator: O=system:masters."""
         self.controller_manager = self._pair("kube-controller-manager")
+        self.node = self._pair("node")
+        """The node ``local``."""
         self.server = self._pair("server")
         """Serving certificate of kube-apiserver and kube-controller-manager."""
         self.etcd_authority = self._pair("etcd-ca")
@@ -60,6 +62,7 @@ class Pki:
         authority.write(self.authority)
         authority.issue(self.admin, "kubernetes-admin", organization="system:masters")
         authority.issue(self.controller_manager, "system:kube-controller-manager")
+        authority.issue(self.node, "system:node:local", organization="system:nodes")
         authority.issue(self.server, "kube-apiserver", serving=True)
         etcd = _Authority("tenantry-local-etcd")
         etcd.write(self.etcd_authority)
@@ -77,7 +80,7 @@ class Pki:
         return Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
 
     def _is_good(self) -> bool:
-        if not self.service_account_public_key.exists():
+        if not (self.service_account_public_key.exists() and self.node.certificate.exists()):
             return False
         try:
             certificate = x509.load_pem_x509_certificate(self.authority.certificate.read_bytes())

