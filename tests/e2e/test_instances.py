@@ -22,6 +22,7 @@ PARTS = "configmaps,services,networkpolicies,poddisruptionbudgets,statefulsets,s
 
 @pytest.fixture(scope="module")
 def api(private_cluster: Any) -> Api:
+    private_cluster.node.stop()
     private_cluster.start_operator(QUICK)
     api = Api(private_cluster)
     api.apply(namespace(SPACE))

@@ -37,10 +37,9 @@ def may_sleep(instance: Object) -> bool:
 
 def at_rest(tenant: Object, home: Key) -> bool:
     """Whether a Tenant asks for nothing of a server, and has reached that."""
-    meta, status = tenant["metadata"], tenant.get("status") or {}
-    if (tenant["spec"].get("state") or TenantState.ACTIVE) not in _RESTING or "deletionTimestamp" in meta:
+    if (tenant["spec"].get("state") or TenantState.ACTIVE) not in _RESTING:
         return False
-    if status.get("observedGeneration") != meta.get("generation"):
+    if "deletionTimestamp" in tenant["metadata"]:
         return False
     records = records_of(tenant)
     return all(

@@ -28,8 +28,8 @@ class Providers:
         if not self._enabled:
             raise Stalled(
                 "InstancesDisabled",
-                f"{instance.what}: this operator runs no servers: TENANTRY_INSTANCES_ENABLED, instances.enabled in "
-                "the chart, is false; turn it on, or give spec.external",
+                f"{instance.what}: this operator runs no servers: TENANTRY_INSTANCES_ENABLED, in the chart "
+                "instances.enabled, is false; turn it on, or give spec.external",
             )
         if spec.stateful_set is not None:
             return self._stateful_sets

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tenantry_operator.instances.manifests.design import (
-    CONFIG,
     Design,
     Object,
     Plan,
@@ -17,6 +16,8 @@ from tenantry_operator.instances.manifests.flavours import Flavour, flavour
 PORT = 3306
 ADMIN = "root"
 DATA = "/var/lib/mysql"
+OPTIONS = "/etc/mysql/conf.d"
+"""Where both images look for further options."""
 
 SETTINGS = """\
 [mysqld]
@@ -37,7 +38,6 @@ def design(plan: Plan) -> Design:
     server = {
         "name": "server",
         "image": plan.image,
-        "args": [f"--defaults-extra-file={CONFIG}/my.cnf"],
         "env": [
             secret_env(f"{prefix}_ROOT_PASSWORD", plan.secret, "password"),
             {"name": f"{prefix}_ROOT_HOST", "value": "%"},
@@ -48,9 +48,11 @@ def design(plan: Plan) -> Design:
         "securityContext": confined(),
         "volumeMounts": [
             mount("data", DATA),
-            mount("config", CONFIG, read_only=True),
+            mount("config", OPTIONS, read_only=True),
             mount("run", "/run/mysqld" if kind is Flavour.MARIADB else "/var/run/mysqld"),
             mount("tmp", "/tmp"),  # noqa: S108 - of the container
         ],
     }
-    return Design(port=PORT, user=999, containers=(server,), config={"my.cnf": SETTINGS}, scratch=("run", "tmp"))
+    return Design(
+        port=PORT, user=999, containers=(server,), config={"tenantry.cnf": SETTINGS}, scratch=("run", "tmp")
+    )
