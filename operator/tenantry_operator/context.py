@@ -14,7 +14,6 @@ from tenantry_operator.cache import Key, Store
 from tenantry_operator.conditions import Condition, failed, find, render
 from tenantry_operator.errors import ReconcileError
 from tenantry_operator.instances import hibernation
-from tenantry_operator.instances.external import External
 from tenantry_operator.instances.providers import Providers
 from tenantry_operator.instances.servers import EngineFactory, Servers
 from tenantry_operator.instances.statefulset import StatefulSets
@@ -97,7 +96,7 @@ class Context:
         self.pods = Store()
         self.claims = Store()
         run_here = StatefulSets(kube, settings, self.stateful_sets, self.pods, self.claims)
-        self.providers = Providers(External(kube), run_here, enabled=settings.instances_enabled)
+        self.providers = Providers(kube, settings, run_here)
         self.servers = Servers(self.instances, self.providers, factory)
         self.book = Book(kube, self.versions)
         self.expectations = Expectations(installation, self.book, self.versions, self._write_version)

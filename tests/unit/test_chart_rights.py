@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tenantry_operator import context, kube
+from tenantry_operator.instances.cloudnativepg import CLUSTERS
+from tenantry_operator.instances.mariadb import MARIADBS
 from tenantry_operator.kube import Resource
 from tests.unit.chart import NAMESPACE, ROOT, Manifest, environment, named, of_kind, render
 
@@ -26,6 +28,8 @@ SERVERS: Rights = {
             kube.CONFIGMAPS,
             kube.NETWORK_POLICIES,
             kube.DISRUPTION_BUDGETS,
+            CLUSTERS,
+            MARIADBS,
         )
         for verb in ("get", "create", "patch", "delete")
     ),

@@ -14,8 +14,6 @@ from tenantry_operator.kube import KubeClient
 class External:
     """``spec.external``."""
 
-    hibernates = False
-
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
 

@@ -29,10 +29,14 @@ def is_asleep(instance: Object | None) -> bool:
 
 
 def may_sleep(instance: Object) -> bool:
-    """Whether a DatabaseInstance is one that sleeps at times: it is dedicated, and runs in the cluster."""
+    """Whether a DatabaseInstance is one that sleeps at times: it is dedicated, and runs in the cluster.
+
+    Several MariaDBs do not: whoever has the newest data must be found when they start.
+    """
     spec = instance["spec"]
-    dedicated = spec.get("role") == InstanceRole.DEDICATED
-    return dedicated and "external" not in spec and "deletionTimestamp" not in instance["metadata"]
+    if spec.get("role") != InstanceRole.DEDICATED or "deletionTimestamp" in instance["metadata"]:
+        return False
+    return "external" not in spec and (spec.get("mariaDB") or {}).get("replicas", 1) == 1
 
 
 def at_rest(tenant: Object, home: Key) -> bool:

@@ -80,9 +80,10 @@ class Objects:
         except NotFound:
             return None
 
-    async def keep(self, instance: Instance, rendered: Rendered) -> Object | None:
+    async def keep(self, instance: Instance, rendered: Rendered, *, always: bool = False) -> Object | None:
         """Makes an object, or mends it.
 
+        :param always: look at it, even if it was looked at lately.
         :returns: the object; None when it was looked at lately and need not be again.
         :raises Stalled: NameTaken, when another's object has its name.
         """
@@ -91,7 +92,7 @@ class Objects:
         mark = wanted["metadata"]["annotations"][RENDERED]
         store = self._stores.get(resource)
         now = time.monotonic()
-        if store is None:
+        if store is None and not always:
             before, at = self._looked.get((resource, key), ("", 0.0))
             if before == mark and now - at < _LOOK_AGAIN:
                 return None

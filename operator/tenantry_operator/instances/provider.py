@@ -74,9 +74,6 @@ class Notes:
 class Provider(Protocol):
     """One way to run servers. Everything may be repeated: a crash in between does no harm."""
 
-    hibernates: bool
-    """Whether its servers can sleep."""
-
     async def access(self, instance: Instance) -> Access:
         """How the server is reached now. Makes and changes nothing.
 

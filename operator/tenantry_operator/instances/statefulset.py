@@ -43,8 +43,6 @@ class StatefulSets:
     :param stateful_sets, pods, claims: the watched objects that carry the operator's label.
     """
 
-    hibernates = True
-
     def __init__(
         self, kube: KubeClient, settings: Settings, stateful_sets: Store, pods: Store, claims: Store
     ) -> None:

@@ -55,6 +55,13 @@ no wildcard, no exec, no roles.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, patch, delete]
+# Servers that other operators run.
+- apiGroups: [postgresql.cnpg.io]
+  resources: [clusters]
+  verbs: [get, create, patch, delete]
+- apiGroups: [k8s.mariadb.com]
+  resources: [mariadbs]
+  verbs: [get, create, patch, delete]
 {{- end }}
 {{- end }}
 
