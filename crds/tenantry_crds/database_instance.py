@@ -58,6 +58,21 @@ class Tls(SpecModel):
     """How far. Left out: ``VerifyFull`` when ``adminSecret`` holds ``ca.crt``, else ``Prefer``."""
 
 
+class FerretDBBackend(SpecModel):
+    """The PostgreSQL server in which FerretDB keeps its data."""
+
+    host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9:._-]+$")]
+    """Its host name or address, as the operator reaches it."""
+    port: Port | None = None
+    """Its port. Left out: 5432."""
+    admin_secret: LocalSecretRef
+    """The Secret of an administrator of it, as ``spec.external.adminSecret`` on PostgreSQL."""
+    database: Annotated[str, Field(min_length=1, max_length=63)] = "ferretdb"
+    """The database that FerretDB uses: the one in its ``FERRETDB_POSTGRESQL_URL``."""
+    tls: Tls | None = None
+    """How connections are protected."""
+
+
 class ExternalServer(SpecModel):
     """A server that somebody else runs, such as a managed service."""
 
@@ -70,6 +85,9 @@ class ExternalServer(SpecModel):
     ``tls.crt`` and ``tls.key``. On PostgreSQL it needs CREATEDB and CREATEROLE, not a superuser."""
     tls: Tls | None = None
     """How connections are protected."""
+    ferretdb: FerretDBBackend | None = None
+    """With the engine MongoDB, when the server is FerretDB: the PostgreSQL server behind it. Left out: a server
+    that keeps its data itself."""
 
 
 class RunnableServer(SpecModel):
@@ -78,7 +96,7 @@ class RunnableServer(SpecModel):
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """The container image. Left out: the usual one of the engine."""
     storage: Quantity | None = None
-    """The size of its volume, such as ``10Gi``."""
+    """The size of its volume, such as ``10Gi``. It can grow, if the storage class allows, and never shrinks."""
     storage_class_name: Annotated[str, text(253)] | None = None
     """The storage class of its volume. Left out: the cluster's default."""
     resources: ComputeResources | None = None
@@ -86,18 +104,19 @@ class RunnableServer(SpecModel):
 
 
 class StatefulSetServer(RunnableServer):
-    """A server of one pod that Tenantry runs as a StatefulSet. Not acted on yet."""
+    """A server of one pod that Tenantry runs as a StatefulSet. The last part of the image's repository tells what
+    it is: ``postgres*``; ``mariadb*`` or ``mysql*``; ``redis*`` or ``valkey*``; ``mongo*`` or ``ferretdb*``."""
 
 
 class CloudNativePGServer(RunnableServer):
-    """A PostgreSQL cluster that the operator CloudNativePG runs. Not acted on yet."""
+    """A PostgreSQL cluster that the operator CloudNativePG runs."""
 
     instances: Annotated[int, Field(ge=1, le=32)] = 1
     """How many servers, of which one is the primary."""
 
 
 class MariaDBServer(RunnableServer):
-    """A MariaDB server that the MariaDB operator runs. Not acted on yet."""
+    """A MariaDB server that the MariaDB operator runs."""
 
     replicas: Annotated[int, Field(ge=1, le=32)] = 1
     """How many servers."""
@@ -127,13 +146,23 @@ class DatabaseInstanceSpec(SpecModel):
             "mariaDB: it runs the engine MySQL only; use another way to run this engine",
             ".mariaDB",
         ),
+        Rule(
+            "has(self.external) == has(oldSelf.external) && has(self.statefulSet) == has(oldSelf.statefulSet) "
+            "&& has(self.cloudNativePG) == has(oldSelf.cloudNativePG)",
+            "spec: who runs a server never changes; create another instance",
+        ),
+        Rule(
+            "!has(self.external) || !has(self.external.ferretdb) || self.engine == 'MongoDB'",
+            "external.ferretdb: it is for the engine MongoDB only; take it out",
+            ".external.ferretdb",
+        ),
     )
 
     engine: DatabaseEngine
-    """The kind of server; it never changes. ``PostgreSQL`` is the one that works so far."""
+    """The kind of server; it never changes."""
     role: InstanceRole = InstanceRole.SHARED
     """``Shared``: placement puts tenants on it. ``Dedicated``: for one tenant. ``Workspace``: for development
-    databases. The last two are not acted on yet."""
+    databases, not acted on yet. A dedicated server that runs in the cluster sleeps while its tenants rest."""
     region: Annotated[str, text(63)] | None = None
     """Where it is, in the words of ``Tenant.spec.regions``."""
     capacity: Capacity | None = None
@@ -141,16 +170,17 @@ class DatabaseInstanceSpec(SpecModel):
     cordoned: bool = False
     """Whether placement leaves it out. Tenants that are on it stay."""
     deletion_policy: InstanceDeletionPolicy = InstanceDeletionPolicy.RETAIN
-    """What becomes of its volumes when this resource is deleted. A server that holds tenants stays until they
-    are gone. For servers that run in the cluster; not acted on yet."""
+    """What becomes of its volumes, and of the Secret of its administrator, when this resource is deleted:
+    ``Retain`` keeps them for an instance of the same name. A server that holds tenants stays until they are gone.
+    For servers that run in the cluster."""
     external: ExternalServer | None = None
     """A server that somebody else runs."""
     stateful_set: StatefulSetServer | None = None
-    """A server that Tenantry runs. Not acted on yet."""
+    """A server that Tenantry runs."""
     cloud_native_pg: Annotated[CloudNativePGServer | None, Field(alias="cloudNativePG")] = None
-    """A server that CloudNativePG runs. Not acted on yet."""
+    """A server that CloudNativePG runs."""
     maria_db: Annotated[MariaDBServer | None, Field(alias="mariaDB")] = None
-    """A server that the MariaDB operator runs. Not acted on yet."""
+    """A server that the MariaDB operator runs."""
 
 
 class Endpoint(StatusModel):
@@ -162,6 +192,15 @@ class Endpoint(StatusModel):
     """Its port."""
 
 
+class Volume(StatusModel):
+    """The volume that a server was made with."""
+
+    name: ShortStatus | None = None
+    """The name of its PersistentVolumeClaim."""
+    uid: ShortStatus | None = None
+    """The claim's uid: another one means an empty volume."""
+
+
 class DatabaseInstanceStatus(ObjectStatus):
     """How the server is."""
 
@@ -169,6 +208,8 @@ class DatabaseInstanceStatus(ObjectStatus):
     """Where it is reached."""
     version: ShortStatus | None = None
     """The version of its program."""
+    volume: Volume | None = None
+    """With ``spec.statefulSet``: the volume that the data is on."""
     tenants: NonNegativeInt | None = None
     """How many tenant databases it holds."""
     bytes: Annotated[int, Field(ge=0)] | None = None

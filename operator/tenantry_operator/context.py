@@ -13,14 +13,17 @@ from tenantry_operator.blueprints.linting import Linter
 from tenantry_operator.cache import Key, Store
 from tenantry_operator.conditions import Condition, failed, find, render
 from tenantry_operator.errors import ReconcileError
+from tenantry_operator.instances import hibernation
+from tenantry_operator.instances.providers import Providers
 from tenantry_operator.instances.servers import EngineFactory, Servers
+from tenantry_operator.instances.statefulset import StatefulSets
 from tenantry_operator.kube import KubeClient, Resource, merge_patch
 from tenantry_operator.names import GROUP
 from tenantry_operator.recorder import Recorder
 from tenantry_operator.rollouts.runs import Runs
 from tenantry_operator.services.observe import by_tenant
 from tenantry_operator.settings import Settings
-from tenantry_operator.tenants.view import placements_of
+from tenantry_operator.tenants.view import TenantView, placements_of
 
 Object = dict[str, Any]
 
@@ -99,7 +102,12 @@ class Context:
         self.secrets = Store()
         self.deployments = Store(tenant=by_tenant)
         self.services = Store(tenant=by_tenant)
-        self.servers = Servers(kube, self.instances, factory)
+        self.stateful_sets = Store()
+        self.pods = Store()
+        self.claims = Store()
+        run_here = StatefulSets(kube, settings, self.stateful_sets, self.pods, self.claims)
+        self.providers = Providers(kube, settings, run_here)
+        self.servers = Servers(self.instances, self.providers, factory)
         self.book = Book(kube, self.versions)
         self.expectations = Expectations(installation, self.book, self.versions, self._write_version)
         self.linter = Linter()
@@ -115,6 +123,17 @@ class Context:
     def _is_up(self, server: Key) -> bool:
         known = self.servers.peek(server)
         return known is None or known.error is None
+
+    def sleep_is_due(self, key: Key) -> bool:
+        """Whether a DatabaseInstance should sleep: all its tenants rest, and no rollout has to migrate one."""
+        instance = self.instances.get(key)
+        if instance is None:
+            return False
+        return hibernation.due(instance, key, self.tenants.all("instance", "/".join(key)), self._has_turn)
+
+    def _has_turn(self, tenant: Object) -> bool:
+        view = TenantView(tenant)
+        return any(self.runs.turn(view, entry) is not None for entry in view.entries)
 
     def instance_keys(self, namespace: str) -> list[Key]:
         """The DatabaseInstances that tenants of a namespace may be on: its own, then the operator's."""

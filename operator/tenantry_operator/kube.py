@@ -57,6 +57,12 @@ DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 SERVICES = Resource("", "v1", "services", "Service")
 PODS = Resource("", "v1", "pods", "Pod")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+PODS = Resource("", "v1", "pods", "Pod")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+SERVICES = Resource("", "v1", "services", "Service")
+STATEFUL_SETS = Resource("apps", "v1", "statefulsets", "StatefulSet")
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 
 
 class ApiError(Retryable):
@@ -216,12 +222,18 @@ class KubeClient:
         return await self.request("PUT", resource.path(namespace, name), body, query=query)
 
     async def delete(
-        self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None
+        self, resource: Resource, namespace: str | None, name: str, *, uid: str | None = None, orphan: bool = False
     ) -> None:
-        """Deletes an object; one that is gone already is fine. ``uid``: only that very object."""
-        body = {"preconditions": {"uid": uid}} if uid else None
+        """Deletes an object; one that is gone already is fine.
+
+        :param uid: only that very object.
+        :param orphan: what it owns stays.
+        """
+        body: Object = {"preconditions": {"uid": uid}} if uid else {}
+        if orphan:
+            body["propagationPolicy"] = "Orphan"
         try:
-            await self.request("DELETE", resource.path(namespace, name), body)
+            await self.request("DELETE", resource.path(namespace, name), body or None)
         except NotFound:
             return
 

@@ -13,6 +13,8 @@ TENANT_LABEL: Final = f"{GROUP}/tenant"
 DATABASE_LABEL: Final = f"{GROUP}/database"
 SERVICE_LABEL: Final = f"{GROUP}/service"
 """On a Deployment or Service of a tenant: the name in ``spec.services``."""
+INSTANCE_LABEL: Final = f"{GROUP}/instance"
+"""On what is made for a DatabaseInstance: its name."""
 BLUEPRINT_LABEL: Final = f"{GROUP}/blueprint"
 """On a Rollout that a new version made."""
 

@@ -25,9 +25,10 @@ from tenantry_operator.context import (
     told,
 )
 from tenantry_operator.errors import ReconcileError, Retryable
+from tenantry_operator.instances.hibernation import is_asleep
 from tenantry_operator.instances.reconcile import InstanceReconciler
-from tenantry_operator.kube import DEPLOYMENTS, SECRETS, SERVICES, Resource
-from tenantry_operator.names import MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, TENANT_LABEL
+from tenantry_operator.kube import CLAIMS, DEPLOYMENTS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
+from tenantry_operator.names import INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, TENANT_LABEL
 from tenantry_operator.plans import PlanReconciler
 from tenantry_operator.rollouts.phase import phase_of
 from tenantry_operator.rollouts.reconcile import RolloutReconciler
@@ -35,6 +36,7 @@ from tenantry_operator.services.observe import differs, remember_deployment, rem
 from tenantry_operator.tenants.reconcile import TenantReconciler
 from tenantry_operator.tenants.secrets import remember
 from tenantry_operator.tenants.status import reported
+from tenantry_operator.tenants.view import placements_of
 from tenantry_operator.workqueue import WorkQueue
 
 Object = dict[str, Any]
@@ -42,9 +44,15 @@ _log = structlog.get_logger(__name__)
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
 _OTHER_WORKERS = 4
-
 _OURS = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
-SELECTORS = {SECRETS: _OURS, DEPLOYMENTS: f"{_OURS},{SERVICE_LABEL}", SERVICES: f"{_OURS},{SERVICE_LABEL}"}
+SELECTORS = {
+    SECRETS: _OURS,
+    DEPLOYMENTS: f"{_OURS},{SERVICE_LABEL}",
+    SERVICES: f"{_OURS},{SERVICE_LABEL}",
+    STATEFUL_SETS: f"{_OURS},{INSTANCE_LABEL}",
+    PODS: f"{_OURS},{INSTANCE_LABEL}",
+    CLAIMS: f"{_OURS},{INSTANCE_LABEL}",
+}
 """Of kinds that are not only Tenantry's: what of them is listed and watched."""
 
 
@@ -107,13 +115,24 @@ class Operator:
                 SELECTORS[DEPLOYMENTS],
             ),
             Kind(SERVICES, context.services, self.service_changed, remember_service, SELECTORS[SERVICES]),
+            *self._parts(),
         )
-        self.tenant_queue: WorkQueue[Key] = WorkQueue(self._measured("Tenant", self.tenants.reconcile))
+        self.tenant_queue: WorkQueue[Key] = WorkQueue(self._measured("Tenant", self._tenant))
         self.other_queue: WorkQueue[tuple[str, Key]] = WorkQueue(self._other)
         context.runs.wake = self.tenant_queue.add
         context.overtaken = self._overtaken
         context.runs.turned = self._requeue_rollouts
         context.runs.moved = lambda key: self.other_queue.add(("Rollout", key))
+
+    def _parts(self) -> list[Kind]:
+        """What servers that run in the cluster are made of, as far as its changes matter."""
+        context = self.context
+        parts = ((STATEFUL_SETS, context.stateful_sets), (PODS, context.pods), (CLAIMS, context.claims))
+        if not context.settings.instances_enabled:
+            return []
+        return [
+            Kind(resource, store, self.part_changed, selector=SELECTORS[resource]) for resource, store in parts
+        ]
 
     def _overtaken(self, resource: Resource, before: Object, after: Object) -> None:
         for kind in self.kinds:
@@ -134,7 +153,7 @@ class Operator:
                         kind.put(kind.store, obj)
         self.rollouts.restore()
         for kind in self.kinds:
-            if kind.resource not in SELECTORS:
+            if kind.selector is None:  # the others belong to objects that are reconciled anyway
                 for obj in kind.store:
                     kind.changed(None, obj)
 
@@ -144,6 +163,21 @@ class Operator:
             group.create_task(self.tenant_queue.run(self.context.settings.workers))
             group.create_task(self.other_queue.run(_OTHER_WORKERS))
             group.create_task(self.context.recorder.run())
+
+    async def _tenant(self, key: Key) -> float | None:
+        try:
+            return await self.tenants.reconcile(key)
+        finally:
+            tenant = self.context.tenants.get(key)
+            if tenant is not None:
+                self._wake_or_send_to_sleep(tenant)
+
+    def _wake_or_send_to_sleep(self, tenant: Object) -> None:
+        """Dedicated servers sleep while their tenants rest."""
+        for home in set(placements_of(tenant).values()):
+            instance = self.context.instances.get(home)
+            if instance is not None and is_asleep(instance) != self.context.sleep_is_due(home):
+                self.other_queue.add(("DatabaseInstance", home))
 
     async def _other(self, item: tuple[str, Key]) -> float | None:
         kind, key = item
@@ -192,6 +226,8 @@ class Operator:
             self._requeue_twins(obj)
             return
         news = before is None or told(before) != told(after)
+        if news:
+            self._wake_or_send_to_sleep(after)
         if news or _reports(before) != _reports(after):
             self.tenant_queue.add(key)
 
@@ -200,6 +236,7 @@ class Operator:
         index = f"{meta['namespace']}/{gone['spec'].get('id') or meta['name']}"
         for key in self.context.tenants.find("id", index):
             self.tenant_queue.add(key)
+        self._wake_or_send_to_sleep(gone)
         for instance in self.context.instances:
             if "deletionTimestamp" in instance["metadata"]:
                 self.other_queue.add(("DatabaseInstance", key_of(instance)))
@@ -266,6 +303,20 @@ class Operator:
         tenant = (obj or {}).get("metadata", {}).get("labels", {}).get(TENANT_LABEL)
         if obj is not None and tenant:
             self.tenant_queue.add((obj["metadata"]["namespace"], tenant))
+        if obj is not None:
+            self._requeue_instance(obj)
+
+    def part_changed(self, before: Object | None, after: Object | None) -> None:
+        """Something that a server consists of came, changed or went."""
+        obj = after or before
+        if obj is not None:
+            self._requeue_instance(obj)
+
+    def _requeue_instance(self, part: Object) -> None:
+        name = (part["metadata"].get("labels") or {}).get(INSTANCE_LABEL)
+        key = (part["metadata"].get("namespace") or "", name or "")
+        if name and self.context.instances.get(key) is not None:
+            self.other_queue.add(("DatabaseInstance", key))
 
     def service_changed(self, before: Object | None, after: Object | None) -> None:
         """A Deployment or Service of a tenant's came, changed or went, not by the operator's own hand."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tenantry_crds.common import ComputeResources, DatabaseEngine
 from tenantry_crds.quantities import parse_duration
 
 
@@ -24,6 +26,35 @@ def _words(value: Any) -> Any:
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
+
+
+class InstanceDefaults(BaseModel):
+    """What a server that Tenantry runs is made of, where its DatabaseInstance does not say."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    image: str
+    storage: int | str = "10Gi"
+    storage_class_name: str = ""
+    """Empty: the cluster's default."""
+    resources: ComputeResources = ComputeResources()
+    backend_image: str = ""
+    """Of the PostgreSQL behind FerretDB."""
+
+
+def _instances() -> dict[DatabaseEngine, InstanceDefaults]:
+    return {
+        DatabaseEngine.POSTGRESQL: InstanceDefaults(image="postgres:18"),
+        DatabaseEngine.MYSQL: InstanceDefaults(image="mariadb:11.4"),
+        DatabaseEngine.MONGODB: InstanceDefaults(
+            image="ghcr.io/ferretdb/ferretdb:1.24", backend_image="postgres:16"
+        ),
+        DatabaseEngine.REDIS: InstanceDefaults(image="valkey/valkey:8"),
+    }
+
+
+def _with_all(value: dict[DatabaseEngine, InstanceDefaults]) -> dict[DatabaseEngine, InstanceDefaults]:
+    return {**_instances(), **value}
 
 
 class Settings(BaseSettings):
@@ -63,6 +94,17 @@ class Settings(BaseSettings):
     dedicated: dict[str, Any] = Field(default_factory=dict)
     """What servers of the isolation ``Instance`` are made from, as JSON: fields of a DatabaseInstance's spec, and
     by engine what goes in their place. A Plan's ``spec.dedicated`` goes in the place of these."""
+    instances_enabled: bool = True
+    """Whether DatabaseInstances may run in the cluster, as StatefulSets or by other operators. The operator needs
+    rights for that."""
+    pod_addresses: bool = False
+    """Whether servers that run in the cluster are reached by their pods' addresses rather than by the names of
+    their Services: for clusters without DNS."""
+    instances: Annotated[dict[DatabaseEngine, InstanceDefaults], AfterValidator(_with_all)] = Field(
+        default_factory=_instances
+    )
+    """By engine, what DatabaseInstances with ``spec.statefulSet`` get that leave it out, in JSON:
+    ``{"PostgreSQL": {"image": "postgres:18", "storage": "10Gi"}}``."""
     lease_name: str = "tenantry-operator"
     """The Lease that keeps a second operator from working at the same time."""
     lease_duration: Seconds = 15.0

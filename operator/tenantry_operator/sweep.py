@@ -19,6 +19,7 @@ from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, key_of
 from tenantry_operator.engines.base import Chain, DatabaseState, ServerState
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
+from tenantry_operator.instances.hibernation import is_asleep
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.operator import Operator
 from tenantry_operator.rollouts.phase import Phase, phase_of
@@ -100,13 +101,20 @@ class Sweep:
         if obj is None or "deletionTimestamp" in obj["metadata"]:
             operator.other_queue.add(("DatabaseInstance", key))
             return
+        if is_asleep(obj):
+            self._forget(key)
+            if not context.sleep_is_due(key):
+                operator.other_queue.add(("DatabaseInstance", key))
+            return
+        if "external" not in obj["spec"]:
+            operator.other_queue.add(("DatabaseInstance", key))  # whether it still is as it was made
         try:
             server = await context.servers.refresh(key)
             snapshot = await server.observe()
         except ReconcileError as error:
             self._failures[key] += 1
             operator.other_queue.add(("DatabaseInstance", key))
-            if self._failures[key] == _DOWN_AFTER and isinstance(error, Retryable):
+            if self._failures[key] == _DOWN_AFTER and isinstance(error, Retryable | Waiting):
                 # Their Ready would not be true any more.
                 self._requeue_all(key)
             raise
@@ -116,6 +124,12 @@ class Sweep:
         await operator.instances.report(server, context.instances.get(key) or obj)
         await self._learn(server, await self._compare(server, snapshot))
         await server.engine.keep_templates(await self._chains(snapshot))
+
+    def _forget(self, key: Key) -> None:
+        """A server that sleeps is not looked at, and its age is nobody's concern."""
+        self._failures.pop(key, None)
+        if self._swept.pop(key, None) is not None:
+            telemetry.sweep_age.remove("/".join(key))
 
     async def _chains(self, snapshot: ServerState) -> dict[str, Chain]:
         """What new tenants of the server's blueprints get: databases of their own are copied."""

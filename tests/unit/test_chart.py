@@ -10,9 +10,10 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
+from tenantry_crds.common import DatabaseEngine
 from tenantry_crds.kinds import KINDS
 from tenantry_operator import telemetry
-from tenantry_operator.settings import Settings
+from tenantry_operator.settings import InstanceDefaults, Settings
 from tests.unit.chart import (
     CHART,
     NAMESPACE,
@@ -146,6 +147,11 @@ def test_values_reach_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "installationId": "prod",
         "watchNamespaces": ["shop"],
         "log": {"level": "DEBUG", "format": "console"},
+        "instances": {
+            "enabled": False,
+            "podAddresses": True,
+            "defaults": {"PostgreSQL": {"image": "mirror.example/postgres:17", "storageClassName": "fast"}},
+        },
         "operator": {
             "bindAddress": "127.0.0.1",
             "livenessPort": 9001,
@@ -176,6 +182,14 @@ def test_values_reach_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         server_concurrency=4,
         workers=5,
         stalled_after=360.0,
+        instances_enabled=False,
+        pod_addresses=True,
+        instances={
+            **Settings().instances,
+            DatabaseEngine.POSTGRESQL: InstanceDefaults(
+                image="mirror.example/postgres:17", storage_class_name="fast"
+            ),
+        },
         lease_name="tenantry-operator",
         lease_duration=7.0,
     )

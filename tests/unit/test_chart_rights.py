@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tenantry_operator import context, kube
+from tenantry_operator.instances.cloudnativepg import CLUSTERS
+from tenantry_operator.instances.mariadb import MARIADBS
 from tenantry_operator.kube import Resource
 from tests.unit.chart import NAMESPACE, ROOT, Manifest, environment, named, of_kind, render
 
@@ -16,6 +18,32 @@ WATCHED = {"tenants", "blueprints", "blueprintversions", "rollouts", "databasein
 
 Rights = set[tuple[str, str, str]]
 """Verb, API group, resource."""
+
+SERVERS: Rights = {
+    *(
+        (verb, resource.group, resource.plural)
+        for resource in (
+            kube.STATEFUL_SETS,
+            kube.SERVICES,
+            kube.CONFIGMAPS,
+            kube.NETWORK_POLICIES,
+            kube.DISRUPTION_BUDGETS,
+            CLUSTERS,
+            MARIADBS,
+        )
+        for verb in ("get", "create", "patch", "delete")
+    ),
+    *((verb, "apps", "statefulsets") for verb in ("list", "watch")),
+    *((verb, "", "pods") for verb in ("get", "list", "watch")),
+    *((verb, "", "persistentvolumeclaims") for verb in ("get", "list", "watch", "patch", "delete")),
+}
+"""What the operator does to what servers are made of: it makes and mends objects of any of these kinds alike."""
+
+TENANTS_SERVICES: Rights = {
+    *((verb, "", "services") for verb in ("get", "create", "delete")),
+    ("list", "", "pods"),
+}
+"""What it needs of these for the services of tenants, whoever runs the servers."""
 
 VERBS = {
     "get": "get",
@@ -83,8 +111,16 @@ def test_operator_has_the_rights_it_uses_and_no_others(default: list[Manifest]) 
         used.add(("patch", "tenantry.dev", f"{plural}/status"))
     for group, plural in (("", "secrets"), ("apps", "deployments"), ("", "services")):
         used |= {(verb, group, plural) for verb in ("list", "watch")}
+    used |= SERVERS
     used |= {(verb, "apiextensions.k8s.io", "customresourcedefinitions") for verb in ("list", "watch")}
     assert operator_rights(default) == used
+
+
+def test_without_servers_of_its_own_it_has_no_rights_for_them(default: list[Manifest]) -> None:
+    objects = render({"instances": {"enabled": False}})
+    assert operator_rights(objects) == operator_rights(default) - (SERVERS - TENANTS_SERVICES) | {
+        ("get", "", "configmaps")
+    }
 
 
 def test_no_right_is_a_wildcard(default: list[Manifest]) -> None:

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from base64 import b64decode
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import structlog
 
-from tenantry_crds.database_instance import DatabaseInstanceSpec, TlsMode
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, Store
 from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import DatabaseState, Desired, Engine, ServerState
-from tenantry_operator.engines.kinds import KINDS
-from tenantry_operator.errors import ReconcileError, Stalled, Waiting
-from tenantry_operator.kube import SECRETS, KubeClient, NotFound
+from tenantry_operator.errors import ReconcileError, Waiting
+from tenantry_operator.instances.hibernation import is_asleep
+from tenantry_operator.instances.provider import Instance
+from tenantry_operator.instances.providers import Providers
 
-Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
 
@@ -98,27 +95,12 @@ class Server:
         self._touched[desired.tenant, desired.entry] = time.monotonic()
 
 
-_SSLMODES = {
-    TlsMode.DISABLE: "disable",
-    TlsMode.PREFER: "prefer",
-    TlsMode.REQUIRE: "require",
-    TlsMode.VERIFY_CA: "verify-ca",
-    TlsMode.VERIFY_FULL: "verify-full",
-}
-
-
-def _sslmode(mode: TlsMode | None, has_ca: bool) -> str:
-    if mode is None:
-        mode = TlsMode.VERIFY_FULL if has_ca else TlsMode.PREFER
-    return _SSLMODES[mode]
-
-
 class Servers:
     """All servers, connected to when they are first needed."""
 
-    def __init__(self, kube: KubeClient, instances: Store, factory: EngineFactory) -> None:
-        self._kube = kube
+    def __init__(self, instances: Store, providers: Providers, factory: EngineFactory) -> None:
         self._instances = instances
+        self._providers = providers
         self._factory = factory
         self._servers: dict[Key, Server] = {}
         self._locks: dict[Key, asyncio.Lock] = {}
@@ -134,7 +116,7 @@ class Servers:
     async def get(self, key: Key) -> Server:
         """The server of a DatabaseInstance, connected.
 
-        :raises Waiting: when the instance or its Secret is not there.
+        :raises Waiting: when the instance or its Secret is not there, or the server is not up.
         :raises Stalled: when they cannot be used.
         """
         server = self._servers.get(key)
@@ -177,40 +159,6 @@ class Servers:
         obj = self._instances.get(key)
         if obj is None:
             raise Waiting("InstanceNotFound", f"there is no DatabaseInstance {'/'.join(key)}: create it")
-        spec = DatabaseInstanceSpec.model_validate(obj["spec"])
-        if spec.external is None:
-            raise Stalled(
-                "InstanceKindNotSupported",
-                f"DatabaseInstance {'/'.join(key)}: only spec.external is supported so far",
-            )
-        external = spec.external
-        values, version = await self._admin_secret(key, external.admin_secret.name)
-        return Access(
-            engine=spec.engine,
-            host=external.host,
-            port=external.port or KINDS[spec.engine].port,
-            username=values["username"],
-            password=values["password"],
-            secret_version=version,
-            sslmode=_sslmode(external.tls.mode if external.tls is not None else None, "ca.crt" in values),
-            certificates=tuple(
-                (name, values[name]) for name in ("ca.crt", "tls.crt", "tls.key") if values.get(name)
-            ),
-        )
-
-    async def _admin_secret(self, key: Key, name: str) -> tuple[dict[str, str], str]:
-        where = f"Secret {key[0]}/{name}, the adminSecret of DatabaseInstance {'/'.join(key)},"
-        try:
-            secret = await self._kube.get(SECRETS, key[0], name)
-        except NotFound:
-            raise Waiting("SecretNotFound", f"{where} is not there: create it") from None
-        values = {}
-        for entry, value in (secret.get("data") or {}).items():
-            try:
-                values[entry] = b64decode(value).decode()
-            except ValueError:
-                raise Stalled("SecretInvalid", f"{where} has no text under {entry}: mend it") from None
-        missing = [entry for entry in ("username", "password") if not values.get(entry)]
-        if missing:
-            raise Waiting("SecretIncomplete", f"{where} lacks {' and '.join(missing)}: add it")
-        return values, secret["metadata"]["resourceVersion"]
+        if is_asleep(obj):
+            raise Waiting("InstanceStarting", f"DatabaseInstance {'/'.join(key)} sleeps; it is being woken")
+        return await self._providers.access(Instance(obj))

@@ -24,6 +24,7 @@ from tenantry_operator.engines.base import (
 )
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached
+from tenantry_operator.instances.hibernation import AT_REST, is_asleep
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.tenants import credentials, dedicated, desired, homes, secrets
 from tenantry_operator.tenants.lifecycle import Goal
@@ -144,6 +145,8 @@ class _Task:
             await dedicated.remove(self.context, self.view, self.entry)
             await self._leave()
             return
+        if self._sleeps_on(home):
+            return
         server = await self.context.servers.get(home)
         engine = server.access.engine
         wanted = self._desired(Isolation(isolation), self.goal.presence, engine)
@@ -158,6 +161,14 @@ class _Task:
         await secrets.remove(self.context, self.view, self.entry.name)
         reached("secret-removed")
         await self._gone()
+
+    def _sleeps_on(self, home: Key) -> bool:
+        """Whether there is nothing to do on a server that sleeps: it does so since its logins are refused."""
+        if self.goal.presence is not Presence.REFUSED or self.entry.removed:
+            return False
+        known = self.view.known.get(self.entry.name, {}).get("phase") in AT_REST
+        turn = self.context.runs.turn(self.view, self.entry)
+        return known and turn is None and is_asleep(self.context.instances.get(home))
 
     def _as_designed(self, wanted: Desired) -> Desired:
         design = desired.design(self.context, self.view, self.entry)

@@ -30,10 +30,10 @@ no wildcard, no exec, no roles.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, update, delete]
-# Migrations whose SQL lies in a ConfigMap.
+# Migrations whose SQL lies in a ConfigMap; and the configuration of database servers that run in the cluster.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get]
+  verbs: [get{{ if .Values.instances.enabled }}, create, patch, delete{{ end }}]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
@@ -49,6 +49,36 @@ no wildcard, no exec, no roles.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
+{{- if .Values.instances.enabled }}
+# Database servers that run in the cluster: what they are made of. It touches what carries its labels only.
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create, patch, delete]
+# Why a server does not start; it asks for pods labelled app.kubernetes.io/managed-by=tenantry only.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# Their volumes: a size that grew, and what deletionPolicy Delete says.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, patch, delete]
+# Servers that other operators run.
+- apiGroups: [postgresql.cnpg.io]
+  resources: [clusters]
+  verbs: [get, create, patch, delete]
+- apiGroups: [k8s.mariadb.com]
+  resources: [mariadbs]
+  verbs: [get, create, patch, delete]
+{{- end }}
 {{- end }}
 
 {{/* What concerns the cluster as a whole, whichever namespaces are served. */}}

@@ -1,0 +1,78 @@
+"""What a pod, its volume and its StatefulSet say of a server that is not up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Object = dict[str, Any]
+
+_QUIET = frozenset({"ContainerCreating", "PodInitializing"})
+
+
+def is_ready(pod: Object | None) -> bool:
+    """Whether a pod serves."""
+    if pod is None or "deletionTimestamp" in pod["metadata"]:
+        return False
+    return _condition(pod, "Ready").get("status") == "True"
+
+
+def address(pod: Object) -> str:
+    """A pod's address; "" when it has none yet."""
+    found: str = (pod.get("status") or {}).get("podIP") or ""
+    return found
+
+
+def trouble(pod: Object | None, claim: Object | None, stateful_set: Object) -> str:
+    """What stands in the way, in the words of Kubernetes."""
+    name = f"{stateful_set['metadata']['name']}-0"
+    waiting = _condition(claim or {}, "Pending")
+    if pod is None:
+        failed = [
+            condition.get("message", "")
+            for condition in (stateful_set.get("status") or {}).get("conditions") or []
+            if condition.get("status") == "True"
+        ]
+        return f"pod {name} is not there yet{_colon('; '.join(failed))}"
+    if "deletionTimestamp" in pod["metadata"]:
+        return f"pod {name} is being replaced"
+    stuck = [*_stuck(pod)]
+    if stuck:
+        return f"pod {name}: {'; '.join(stuck)}"
+    phase = ((claim or {}).get("status") or {}).get("phase")
+    if claim is None or phase != "Bound":
+        what = claim["metadata"]["name"] if claim is not None else f"data-{name}"
+        said = _colon(str(waiting.get("message") or ""))
+        state = phase or "not there yet"
+        return f"pod {name} waits for its volume: PersistentVolumeClaim {what} is {state}{said}"
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") != "True":
+        return f"pod {name} has no node yet{_colon(scheduled.get('message') or '')}"
+    return f"pod {name} is starting"
+
+
+def _stuck(pod: Object) -> Iterator[str]:
+    status = pod.get("status") or {}
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(kind) or []:
+            state = container.get("state") or {}
+            waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+            if waiting.get("reason") and waiting["reason"] not in _QUIET:
+                yield f"container {container['name']}: {waiting['reason']}{_colon(waiting.get('message') or '')}"
+            elif ended and (ended.get("exitCode") or kind == "containerStatuses"):
+                reason = ended.get("reason") or f"exit code {ended.get('exitCode')}"
+                yield f"container {container['name']} ended: {reason}{_colon(ended.get('message') or '')}"
+    if status.get("phase") == "Failed":
+        yield f"{status.get('reason') or 'Failed'}{_colon(status.get('message') or '')}"
+
+
+def _condition(obj: Object, kind: str) -> Object:
+    for condition in (obj.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == kind:
+            found: Object = condition
+            return found
+    return {}
+
+
+def _colon(text: str) -> str:
+    return f": {text}" if text else ""

@@ -1,0 +1,181 @@
+"""Database servers that Tenantry runs, with real servers in their pods."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.e2e.support import NOTES, Api, Object, blueprint, condition, manifest, namespace, refused, run
+
+pytestmark = pytest.mark.e2e
+
+SPACE = "own"
+QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "2s", "TENANTRY_RETIRE_AFTER": "1s"}
+
+
+@pytest.fixture(scope="module")
+def api(private_cluster: Any) -> Api:
+    private_cluster.start_operator(QUICK)
+    api = Api(private_cluster)
+    api.apply(namespace(SPACE), *blueprint(SPACE, "notes", NOTES))
+    return api
+
+
+def instance(name: str, engine: str = "PostgreSQL", **spec: Any) -> Object:
+    server = {"storage": "1Gi", **spec.pop("server", {})}
+    return manifest("DatabaseInstance", name, {"engine": engine, "statefulSet": server, **spec}, namespace=SPACE)
+
+
+def tenant(name: str, on: str, **spec: Any) -> Object:
+    database = {"blueprint": "notes", "isolation": "Database", "instance": on}
+    return manifest("Tenant", name, {"databases": [database], **spec}, namespace=SPACE)
+
+
+def reason(obj: Object | None) -> tuple[str, str]:
+    ready = condition(obj or {}, "Ready") or {}
+    return ready.get("status", ""), ready.get("reason", "")
+
+
+def wait_instance(api: Api, name: str, *wanted: str, timeout: float = 60) -> Object:
+    return api.wait("databaseinstance", name, SPACE, lambda obj: reason(obj) == wanted, timeout)
+
+
+def test_a_dedicated_postgresql_sleeps_while_its_tenant_rests(api: Api) -> None:
+    api.apply(instance("pg", role="Dedicated"))
+    up = wait_instance(api, "pg", "True", "Ready")
+    assert (condition(up, "Hardened") or {})["status"] == "True", condition(up, "Hardened")
+    assert (condition(up, "Privileged") or {})["status"] == "True", condition(up, "Privileged")
+    assert (condition(up, "VolumeKept") or {})["status"] == "True"
+    assert up["status"]["endpoint"]["port"] == 5432
+    assert up["status"]["version"]
+    api.apply(tenant("acme", "pg"))
+    api.ready(SPACE, "acme")
+    api.query(SPACE, "acme", "notes", "INSERT INTO notes (body) VALUES ('kept')")
+    uri = api.secret(SPACE, "acme", "notes")["uri"]
+    # Not a superuser, for migrations run in its sessions.
+    assert api.query(SPACE, "acme", "notes", "SELECT rolsuper FROM pg_roles WHERE rolname = 'tenantry_admin'") == [
+        (False,)
+    ]
+
+    api.set_state(SPACE, "acme", "Suspended")
+    api.ready(SPACE, "acme", "Suspended")
+    wait_instance(api, "pg", "True", "Hibernated")
+    api.gone("pod", "pg-0", SPACE, 60)
+    assert refused(uri)
+    time.sleep(3)
+    still = api.ready(SPACE, "acme", "Suspended")
+    assert reason(api.get("databaseinstance", "pg", SPACE)) == ("True", "Hibernated")
+    # Another rest needs no server.
+    api.patch("tenant", "acme", SPACE, {"spec": {"displayName": "Acme"}})
+    api.ready(SPACE, "acme", "Suspended")
+    assert reason(api.get("databaseinstance", "pg", SPACE)) == ("True", "Hibernated")
+    assert still["status"]["databases"][0]["phase"] == "Suspended"
+
+    api.set_state(SPACE, "acme", "Active")
+    api.ready(SPACE, "acme")
+    assert api.query(SPACE, "acme", "notes", "SELECT body FROM notes") == [("kept",)]
+    wait_instance(api, "pg", "True", "Ready")
+
+
+def test_it_sleeps_on_over_a_restart_of_the_operator_and_wakes_after_it(api: Api) -> None:
+    api.set_state(SPACE, "acme", "Suspended")
+    wait_instance(api, "pg", "True", "Hibernated")
+    api.cluster.kill_operator()
+    api.set_state(SPACE, "acme", "Active")
+    api.cluster.start_operator(QUICK)
+    api.ready(SPACE, "acme")
+    assert api.query(SPACE, "acme", "notes", "SELECT body FROM notes") == [("kept",)]
+
+
+def test_its_volume_grows(api: Api) -> None:
+    before = api.get("pod", "pg-0", SPACE)
+    api.apply(instance("pg", role="Dedicated", server={"storage": "2Gi"}))
+    api.wait(
+        "persistentvolumeclaim",
+        "data-pg-0",
+        SPACE,
+        lambda claim: claim is not None and claim["status"].get("capacity", {}).get("storage") == "2Gi",
+        30,
+    )
+
+    def made_again(found: Object | None) -> bool:
+        if found is None or "deletionTimestamp" in found["metadata"]:
+            return False
+        (claim,) = found["spec"]["volumeClaimTemplates"]
+        return bool(claim["spec"]["resources"]["requests"]["storage"] == "2Gi")
+
+    api.wait("statefulset", "pg", SPACE, made_again, 30)
+    wait_instance(api, "pg", "True", "Ready")
+    after = api.get("pod", "pg-0", SPACE)
+    assert before is not None
+    assert after is not None
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert api.query(SPACE, "acme", "notes", "SELECT body FROM notes") == [("kept",)]
+
+
+def test_other_resources_are_another_pod(api: Api) -> None:
+    before = api.get("pod", "pg-0", SPACE)
+    assert before is not None
+    server = {"storage": "2Gi", "resources": {"requests": {"cpu": "0.1", "memory": "64Mi"}}}
+    api.apply(instance("pg", role="Dedicated", server=server))
+    api.wait(
+        "pod",
+        "pg-0",
+        SPACE,
+        lambda pod: pod is not None and pod["metadata"]["uid"] != before["metadata"]["uid"],
+        60,
+    )
+    wait_instance(api, "pg", "True", "Ready")
+    assert api.query(SPACE, "acme", "notes", "SELECT body FROM notes") == [("kept",)]
+
+
+def test_a_bad_image_is_told_and_left_behind(api: Api) -> None:
+    api.apply(instance("typo", server={"image": "postgres:18", "resources": {"requests": {"cpu": "1"}}}))
+    wait_instance(api, "typo", "True", "Ready")
+    api.delete("databaseinstance", "typo", SPACE)
+    api.gone("databaseinstance", "typo", SPACE)
+    assert api.get("pod", "typo-0", SPACE) is None
+
+
+def test_an_instance_with_tenants_stays(api: Api) -> None:
+    api.delete("databaseinstance", "pg", SPACE)
+    told = api.trouble("databaseinstance", SPACE, "pg", "HoldsTenants")
+    assert f"{SPACE}/acme" in told["message"]
+    assert run(api.secret(SPACE, "acme", "notes")["uri"], "SELECT count(*) FROM notes") == [(1,)]
+    api.patch("tenant", "acme", SPACE, {"spec": {"deletionPolicy": "Delete"}})
+    api.delete("tenant", "acme", SPACE)
+    api.gone("tenant", "acme", SPACE)
+    api.gone("databaseinstance", "pg", SPACE)
+    assert api.get("persistentvolumeclaim", "data-pg-0", SPACE) is not None
+
+
+def test_a_volume_that_was_lost_is_told(api: Api) -> None:
+    # Found again: the administrator is there, by the Secret that was kept.
+    api.apply(instance("pg", role="Shared", server={"storage": "2Gi"}))
+    wait_instance(api, "pg", "True", "Ready")
+    api.apply(tenant("acme", "pg"))
+    api.ready(SPACE, "acme")
+    api.patch("statefulset", "pg", SPACE, {"spec": {"replicas": 0}})
+    api.delete("persistentvolumeclaim", "data-pg-0", SPACE)
+    api.delete("pod", "pg-0", SPACE)
+
+    def told(obj: Object | None) -> bool:
+        kept = condition(obj or {}, "VolumeKept") or {}
+        return (kept.get("status"), kept.get("reason")) == ("False", "VolumeReplaced")
+
+    lost = api.wait("databaseinstance", "pg", SPACE, told, 90)
+    api.trouble("tenant", SPACE, "acme", "DataLost")
+    claim = api.get("persistentvolumeclaim", "data-pg-0", SPACE)
+    assert claim is not None
+    assert claim["metadata"]["uid"] != lost["status"]["volume"]["uid"]
+    annotation = {"tenantry.dev/acknowledge": claim["metadata"]["uid"]}
+    api.patch("databaseinstance", "pg", SPACE, {"metadata": {"annotations": annotation}})
+    api.wait(
+        "databaseinstance",
+        "pg",
+        SPACE,
+        lambda obj: (condition(obj or {}, "VolumeKept") or {}).get("status") == "True",
+        30,
+    )

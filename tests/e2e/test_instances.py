@@ -1,0 +1,252 @@
+"""Database servers that Tenantry runs: what is made for them, what is told of them, and what stays of them.
+
+Here nothing runs the pods, so that each of their troubles can be set at will.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.e2e.support import Api, Object, condition, manifest, namespace
+
+pytestmark = pytest.mark.e2e
+
+SPACE = "servers"
+QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "2s", "TENANTRY_POD_ADDRESSES": "true"}
+PARTS = "configmaps,services,networkpolicies,poddisruptionbudgets,statefulsets,secrets,persistentvolumeclaims"
+
+
+@pytest.fixture(scope="module")
+def api(private_cluster: Any) -> Api:
+    private_cluster.node.stop()
+    private_cluster.start_operator(QUICK)
+    api = Api(private_cluster)
+    api.apply(namespace(SPACE))
+    return api
+
+
+def instance(name: str, engine: str = "PostgreSQL", *, where: str = SPACE, **spec: Any) -> Object:
+    server = {"storage": "1Gi", **spec.pop("server", {})}
+    return manifest("DatabaseInstance", name, {"engine": engine, "statefulSet": server, **spec}, namespace=where)
+
+
+def starting(api: Api, name: str, words: str = "") -> Object:
+    """Waits until an instance says that it starts, and what it waits for."""
+
+    def told(obj: Object | None) -> bool:
+        ready = condition(obj, "Ready") if obj else None
+        return ready is not None and ready["reason"] == "InstanceStarting" and words in ready["message"]
+
+    return api.wait("databaseinstance", name, SPACE, told, 30)
+
+
+def parts(api: Api, name: str) -> dict[str, Object]:
+    """What is labelled as an instance's, by kind and name."""
+    listed = json.loads(
+        api.kubectl("get", PARTS, "-n", SPACE, "-l", f"tenantry.dev/instance={name}", "-o", "json")
+    )["items"]
+    return {f"{one['kind']}/{one['metadata']['name']}": one for one in listed}
+
+
+def set_status(api: Api, kind: str, name: str, status: Object) -> None:
+    patch = json.dumps({"status": status})
+    api.kubectl("patch", kind, name, "-n", SPACE, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def test_everything_is_made_and_what_it_waits_for_is_told(api: Api) -> None:
+    api.apply(instance("plain"))
+    starting(api, "plain", "PersistentVolumeClaim data-plain-0")
+
+    found = parts(api, "plain")
+    assert set(found) == {
+        "ConfigMap/plain-config",
+        "NetworkPolicy/plain",
+        "PersistentVolumeClaim/data-plain-0",
+        "PodDisruptionBudget/plain",
+        "Secret/plain-admin",
+        "Service/plain",
+        "Service/plain-headless",
+        "StatefulSet/plain",
+    }
+    owned = {name for name, obj in found.items() if obj["metadata"].get("ownerReferences")}
+    # What deletionPolicy Retain keeps belongs to nobody.
+    assert set(found) - owned == {"Secret/plain-admin", "PersistentVolumeClaim/data-plain-0"}
+    secret = api.cluster.kubectl.secret(SPACE, "plain-admin")
+    assert set(secret) == {"username", "password", "superuser-password"}
+    assert secret["username"] == "tenantry_admin"
+    assert min(len(secret["password"]), len(secret["superuser-password"])) >= 32
+    everything = json.dumps([obj for name, obj in found.items() if not name.startswith("Secret")])
+    assert secret["password"] not in everything
+    assert secret["superuser-password"] not in everything
+
+
+def test_the_pod_s_trouble_is_the_instance_s(api: Api) -> None:
+    api.apply(instance("troubled", server={"image": "registry.example/postgres:18"}))
+    starting(api, "troubled", "data-troubled-0")
+    waiting = {"reason": "ErrImagePull", "message": "no such image"}
+    status = {"containerStatuses": [container_status({"waiting": waiting})]}
+    set_status(api, "pod", "troubled-0", status)
+    starting(api, "troubled", "container server: ErrImagePull: no such image")
+    # A Kubernetes that comes round again.
+    crash = {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
+    set_status(api, "pod", "troubled-0", {"containerStatuses": [container_status({"waiting": crash})]})
+    starting(api, "troubled", "CrashLoopBackOff")
+
+
+def container_status(state: Object) -> Object:
+    return {
+        "name": "server",
+        "image": "postgres:18",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": state,
+    }
+
+
+def test_waiting_costs_no_writes(api: Api) -> None:
+    api.apply(instance("still"))
+    starting(api, "still", "data-still-0")
+    time.sleep(2)
+
+    def versions() -> dict[str, str]:
+        found = parts(api, "still")
+        obj = api.get("databaseinstance", "still", SPACE)
+        assert obj is not None
+        return {"": obj["metadata"]["resourceVersion"]} | {
+            name: one["metadata"]["resourceVersion"] for name, one in found.items()
+        }
+
+    before = versions()
+    time.sleep(5)
+    assert versions() == before
+
+
+def test_what_somebody_changed_is_mended(api: Api) -> None:
+    api.apply(instance("mended"))
+    starting(api, "mended", "data-mended-0")
+    api.patch("statefulset", "mended", SPACE, {"spec": {"replicas": 3}})
+    api.wait("statefulset", "mended", SPACE, lambda s: s is not None and s["spec"]["replicas"] == 1, 30)
+    api.delete("statefulset", "mended", SPACE)
+    there = lambda found: found is not None and "deletionTimestamp" not in found["metadata"]  # noqa: E731
+    api.wait("statefulset", "mended", SPACE, there, 30)
+
+
+def test_objects_of_others_are_left_alone(api: Api) -> None:
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "taken", "namespace": SPACE},
+        "spec": {"ports": [{"port": 80}], "selector": {"app": "shop"}},
+    }
+    api.apply(service)
+    api.apply(instance("taken"))
+    told = api.trouble("databaseinstance", SPACE, "taken", "NameTaken")
+    assert f"Service {SPACE}/taken" in told["message"]
+    kept = api.get("service", "taken", SPACE)
+    assert kept is not None
+    assert kept["spec"]["selector"] == {"app": "shop"}
+    assert api.get("statefulset", "taken", SPACE) is None
+    # It goes on by itself.
+    api.delete("service", "taken", SPACE)
+    starting(api, "taken", "data-taken-0")
+
+
+def test_another_s_secret_is_no_administrator_s(api: Api) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "borrowed-admin", "namespace": SPACE},
+        "stringData": {"username": "u", "password": "p", "superuser-password": "s"},
+    }
+    api.apply(secret, instance("borrowed"))
+    told = api.trouble("databaseinstance", SPACE, "borrowed", "NameTaken")
+    assert "borrowed-admin" in told["message"]
+
+
+def test_a_lost_secret_is_never_replaced_while_there_is_data(api: Api) -> None:
+    api.apply(instance("lost"))
+    starting(api, "lost", "data-lost-0")
+    values = api.cluster.kubectl.secret(SPACE, "lost-admin")
+    api.delete("secret", "lost-admin", SPACE)
+    told = api.trouble("databaseinstance", SPACE, "lost", "AdminSecretLost")
+    assert "Restore the Secret" in told["message"]
+    time.sleep(3)
+    assert api.get("secret", "lost-admin", SPACE) is None
+    stalled = condition(api.get("databaseinstance", "lost", SPACE) or {}, "Stalled")
+    assert stalled is not None
+    assert stalled["status"] == "True"
+    # Restored by hand, without the labels.
+    api.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "lost-admin", "namespace": SPACE},
+            "stringData": values,
+        }
+    )
+    starting(api, "lost", "data-lost-0")
+    assert api.cluster.kubectl.secret(SPACE, "lost-admin") == values
+
+
+@pytest.mark.parametrize(
+    ("server", "reason", "words"),
+    [
+        ({"storage": "512Mi"}, "StorageShrink", "ask for at least 1Gi"),
+        ({"image": "postgres:17"}, "MajorVersionChange", "put postgres:18 back"),
+        ({"image": "postgres:latest"}, "MajorVersionChange", "put postgres:18 back"),
+        ({"image": "example.org/other:1"}, "ImageUnknown", "postgres*"),
+        ({"storageClassName": "fast"}, "VolumeNotExpandable", ""),
+    ],
+)
+def test_what_would_cost_the_data_is_refused(api: Api, server: Object, reason: str, words: str) -> None:
+    api.apply(instance("refused"))
+    starting(api, "refused", "data-refused-0")
+    before = api.get("statefulset", "refused", SPACE)
+    assert before is not None
+    if reason == "VolumeNotExpandable":
+        server = {"storage": "2Gi"}
+    api.apply(instance("refused", server=server))
+    told = api.trouble("databaseinstance", SPACE, "refused", reason)
+    assert words in told["message"]
+    after = api.get("statefulset", "refused", SPACE)
+    assert after is not None
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"]["template"] == before["spec"]["template"]
+    api.apply(instance("refused"))
+    starting(api, "refused", "data-refused-0")
+
+
+def test_volume_and_secret_stay_and_are_found_again(api: Api) -> None:
+    api.apply(instance("kept"))
+    starting(api, "kept", "data-kept-0")
+    before = parts(api, "kept")
+    api.delete("databaseinstance", "kept", SPACE)
+    api.gone("databaseinstance", "kept", SPACE)
+    left = {"PersistentVolumeClaim/data-kept-0", "Secret/kept-admin"}
+    assert set(parts(api, "kept")) == left
+    api.apply(instance("kept"))
+    starting(api, "kept", "data-kept-0")
+    after = parts(api, "kept")
+    assert {name: after[name]["metadata"]["uid"] for name in left} == {
+        name: before[name]["metadata"]["uid"] for name in left
+    }
+    assert after["Secret/kept-admin"]["data"] == before["Secret/kept-admin"]["data"]
+    # Another major version would not read what is on the volume.
+    api.delete("databaseinstance", "kept", SPACE)
+    api.gone("databaseinstance", "kept", SPACE)
+    api.apply(instance("kept", server={"image": "postgres:17"}))
+    told = api.trouble("databaseinstance", SPACE, "kept", "MajorVersionChange")
+    assert "data of postgres-18" in told["message"]
+
+
+def test_everything_goes_when_it_is_asked_for(api: Api) -> None:
+    api.apply(instance("dropped", deletionPolicy="Delete"))
+    starting(api, "dropped", "data-dropped-0")
+    api.delete("databaseinstance", "dropped", SPACE)
+    api.gone("databaseinstance", "dropped", SPACE)
+    assert parts(api, "dropped") == {}
