@@ -12,6 +12,7 @@ from tenantry_crds.database_instance import InstanceRole
 from tenantry_crds.tenant import TenantState
 from tenantry_operator import conditions
 from tenantry_operator.cache import Key
+from tenantry_operator.names import TENANT_LABEL
 from tenantry_operator.tenants.view import placements_of, records_of
 
 Object = dict[str, Any]
@@ -54,11 +55,14 @@ def at_rest(tenant: Object, home: Key) -> bool:
 
 
 def due(instance: Object, home: Key, tenants: Iterable[Object], is_wanted: Callable[[Object], bool]) -> bool:
-    """Whether a DatabaseInstance should sleep now. One without tenants stays up for those to come.
+    """Whether a DatabaseInstance should sleep now. One without tenants stays up for those to come, unless it was
+    made for one that is gone, whose data is retained.
 
     :param is_wanted: whether something else is about to be done to a tenant, such as a migration.
     """
     if not may_sleep(instance):
         return False
     placed = list(tenants)
-    return bool(placed) and all(at_rest(tenant, home) and not is_wanted(tenant) for tenant in placed)
+    if not placed:
+        return TENANT_LABEL in (instance["metadata"].get("labels") or {})
+    return all(at_rest(tenant, home) and not is_wanted(tenant) for tenant in placed)

@@ -18,7 +18,7 @@ from tenantry_operator.instances.hibernation import HIBERNATED, is_asleep
 from tenantry_operator.instances.provider import Instance, Notes
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.kube import Conflict, NotFound
-from tenantry_operator.names import FINALIZER
+from tenantry_operator.names import FINALIZER, RELEASED_ANNOTATION
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -206,7 +206,9 @@ class InstanceReconciler:
         finalizers = obj["metadata"].get("finalizers") or []
         if FINALIZER not in finalizers:
             return None
-        tenants = context.tenants.find("instance", "/".join(key))
+        annotations = obj["metadata"].get("annotations") or {}
+        released = (key[0], annotations.get(RELEASED_ANNOTATION))
+        tenants = [each for each in context.tenants.find("instance", "/".join(key)) if each != released]
         if tenants:
             names = ", ".join("/".join(tenant) for tenant in sorted(tenants)[:_NAMED])
             more = f" and {len(tenants) - _NAMED} more" if len(tenants) > _NAMED else ""

@@ -120,16 +120,18 @@ async def declare(context: Context, view: TenantView, entry: Entry, home: Key, e
 
 
 async def ensure(context: Context, view: TenantView, entry: Entry, spec: Object) -> None:
-    """Sees to it that the server of a database is declared as it should be; it is not waited for.
+    """Sees to it that the server of a database is declared as it should be.
 
     :raises Stalled: InstanceNameTaken, when there is another one of its name.
-    :raises Waiting: InstanceGoing, when an earlier one is not gone yet.
+    :raises Waiting: InstanceStarting, when it was not there; InstanceGoing, when an earlier one is not gone yet.
     """
     key = key_of(view, entry)
     obj = context.instances.get(key)
     if obj is None:
         await _create(context, view, entry, spec)
-        return
+        raise Waiting(
+            "InstanceStarting", f"database {entry.name}: DatabaseInstance {'/'.join(key)} is being started"
+        )
     if not is_made_for(obj, view, entry):
         raise Stalled(
             "InstanceNameTaken",
@@ -160,13 +162,11 @@ async def _create(context: Context, view: TenantView, entry: Entry, spec: Object
     }
     telemetry.api_writes.labels("create", INSTANCES.plural).inc()
     try:
-        made = await context.kube.create(INSTANCES, namespace, body, strict=True)
+        await context.kube.create(INSTANCES, namespace, body, strict=True)
     except Conflict:
-        # It is there, and the cache will hear of it.
-        made = await context.kube.get(INSTANCES, namespace, name)
+        pass  # it is there, and the cache will hear of it
     except ApiError as error:
         raise _refused(error) from error
-    context.instances.put_answer(made)
     reached("instance-created")
 
 
