@@ -22,5 +22,7 @@ class Access:
     """In libpq's words: ``disable``, ``prefer``, ``require``, ``verify-ca`` or ``verify-full``."""
     certificates: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """``ca.crt``, ``tls.crt``, ``tls.key`` of the Secret, in PEM, as far as there are any."""
+    citus: bool = False
+    """On PostgreSQL: whether tenants' schemas are distributed by Citus."""
     backend: Access | None = None
     """On MongoDB: the PostgreSQL server behind FerretDB; None: a server that keeps its data itself."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from tenantry_crds.database_instance import DatabaseInstanceSpec, TlsMode
+from tenantry_crds.database_instance import DatabaseInstanceSpec, Sharding, TlsMode
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, Store
 from tenantry_operator.engines.access import Access
@@ -196,6 +196,7 @@ class Servers:
             certificates=tuple(
                 (name, values[name]) for name in ("ca.crt", "tls.crt", "tls.key") if values.get(name)
             ),
+            citus=spec.postgres is not None and spec.postgres.sharding is Sharding.CITUS,
         )
 
     async def _admin_secret(self, key: Key, name: str) -> tuple[dict[str, str], str]:
