@@ -20,9 +20,11 @@ import pytest
 
 from tenantry_operator.engines.base import Chain, Credentials, Isolation, Migration, Presence
 from tenantry_operator.engines.postgres import citusmigrate
+from tenantry_operator.engines.postgres.citus import Sizes
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
 from tenantry_operator.engines.postgres.plan import PostgresStep
+from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Stalled
 from tests.integration.postgres import conftest
 from tests.integration.postgres.conftest import INSTALLATION, PASSWORD, Blueprint, Server
@@ -247,7 +249,7 @@ async def test_a_crash_around_the_commit_loses_and_doubles_nothing(
     chain = shop.edition(
         "1.1", "CREATE TABLE notes (id bigint PRIMARY KEY)", "INSERT INTO orders (what) VALUES ('second')"
     )
-    acme = replace(first, chain=chain)
+    acme = replace(first, chain=chain, installed=first.chain)
 
     def crash(reached: str) -> None:
         if reached == point:
@@ -259,6 +261,9 @@ async def test_a_crash_around_the_commit_loses_and_doubles_nothing(
             await shop.bring(acme)
     state = await shop.state(acme)
     assert (state.version, state.target) == ("1.0", "1.1" if "committed" in point else None)
+    if "committed" in point:
+        with pytest.raises(Stalled, match="go to that version first"):
+            await shop.bring(first)
     assert await shop.bring(acme) == ["migrate"]
     assert await shop.is_settled(acme)
     with shop.login(acme) as session:
@@ -420,3 +425,29 @@ async def test_the_others_stay_on_the_coordinator(shop: Blueprint, cluster: Clus
     acme = await local.make("local")
     assert await local.is_settled(acme)
     assert _of_node(cluster.coordinator, "SELECT * FROM citus_tables") == []
+
+
+async def test_usage_and_size_are_those_on_the_nodes(shop: Blueprint) -> None:
+    acme = await shop.make()
+    with shop.login(acme) as session:
+        session.execute("INSERT INTO acme.orders (what) SELECT repeat('x', 1000) FROM generate_series(1, 5000)")
+    counted = await shop.engine.usage(acme, {"orders": "SELECT 'all' AS label, count(*) AS count FROM orders"})
+    assert [row.count for row in counted["orders"]] == [5001]
+    shop.engine._node_sizes = Sizes()  # it measured a moment ago
+    state = (await shop.engine.observe()).database(acme)
+    assert state.bytes is not None
+    assert state.bytes > 5_000_000
+    # What is written there moves no counter here.
+    assert state.writes is None
+
+
+async def test_a_distributed_schema_has_the_structure_of_its_version(shop: Blueprint) -> None:
+    first = await shop.make()
+    chain = shop.edition("1.1", "ALTER TABLE orders ADD COLUMN paid boolean NOT NULL DEFAULT false")
+    acme = replace(first, chain=chain, installed=first.chain)
+    await shop.bring(acme)
+    copy = scratch_copy(INSTALLATION, "shop/bp")
+    expected = await shop.engine.rehearse(copy, [chain])
+    found = await shop.engine.structure(acme)
+    assert found is not None
+    assert shop.engine.compare(expected[chain.digest], found).lines == ()

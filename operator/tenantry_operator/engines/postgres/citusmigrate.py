@@ -8,6 +8,7 @@ session, in which a migration could take the administrator's place.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import psycopg
 from psycopg import sql
@@ -28,16 +29,7 @@ from tenantry_operator.faults import reached
 def committed_mark(under_way: Mark, migrations: tuple[Migration, ...]) -> Mark:
     """The mark that a schema gets in the same transaction as these migrations: it tells that they were run."""
     text = "\0".join(f"{m.version}\0{m.name}\0{m.undo}\0{m.text}" for m in migrations)
-    return Mark(
-        under_way.installation,
-        under_way.tenant,
-        under_way.database,
-        under_way.blueprint,
-        under_way.version,
-        under_way.digest,
-        under_way.target,
-        hashlib.sha256(text.encode()).hexdigest()[:16],
-    )
+    return replace(under_way, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 class CitusMigrations:
@@ -62,7 +54,7 @@ class CitusMigrations:
         """
         schema = desired.names.schema or ""
         committed = committed_mark(under_way, migrations)
-        if await self._comment(desired) != committed.encode():
+        if not await self.is_committed(desired, committed):
             credentials = await self._untransacted.make_login(desired)
             try:
                 async with self._runner.connections.session(desired.names.database, credentials) as session:
@@ -72,6 +64,23 @@ class CitusMigrations:
         script = render_ledger(schema, chain, migrations).add(self._untransacted.render_mark(desired, mark))
         async with self._runner.connections.use(desired.names.database) as connection:
             await self._runner.send(connection, script)
+
+    async def is_committed(self, desired: Desired, committed: Mark | None) -> bool:
+        """Whether migrations were run and are only to be written down.
+
+        :param committed: the mark that they leave; None: there are none to be run.
+        :raises Stalled: NoPath, when others were.
+        """
+        mark = Mark.decode(await self._comment(desired))
+        if mark is None or mark.fingerprint is None:
+            return False
+        if committed is not None and mark.fingerprint == committed.fingerprint:
+            return True
+        raise Stalled(
+            "NoPath",
+            f"{self._runner.where(desired)}: the migrations to version {mark.target} were run, but the operator "
+            "was interrupted before it wrote that down: go to that version first",
+        )
 
     async def _comment(self, desired: Desired) -> str | None:
         async with self._runner.connections.use(desired.names.database) as connection:

@@ -296,6 +296,8 @@ class Executor(Runner):
             if stretch.transactional and stretch.migrations and self._on_nodes(desired):
                 await self._citus_migrations.run(desired, chain, stretch.migrations, under_way, mark)
             elif stretch.transactional:
+                if self._on_nodes(desired):
+                    await self._citus_migrations.is_committed(desired, None)
                 await self._migrate_together(desired, chain, stretch.migrations, mark, keep=keep)
             else:
                 await self._untransacted.run(desired, stretch.migrations[0], under_way, mark)
