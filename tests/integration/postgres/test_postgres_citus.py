@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from tenantry_operator.engines.base import Chain, Credentials, Isolation, Migration, Presence
-from tenantry_operator.engines.postgres import citusmigrate
+from tenantry_operator.engines.postgres import citusmigrate, citussteps
 from tenantry_operator.engines.postgres.citus import Sizes
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
@@ -451,3 +451,45 @@ async def test_a_distributed_schema_has_the_structure_of_its_version(shop: Bluep
     found = await shop.engine.structure(acme)
     assert found is not None
     assert shop.engine.compare(expected[chain.digest], found).lines == ()
+
+
+@pytest.mark.parametrize("point", ["schema-distributed", "distributed-schema-dropped"])
+async def test_a_crash_in_between_is_taken_up(
+    shop: Blueprint, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    def crash(reached: str) -> None:
+        if reached == point:
+            raise KeyboardInterrupt
+
+    acme = shop.desired()
+    credentials = Credentials(acme.names.login_a, PASSWORD)
+    if "dropped" in point:
+        await shop.make()
+        acme, credentials = replace(acme, presence=Presence.ABSENT), None
+    with monkeypatch.context() as patched:
+        patched.setattr(citussteps, "reached", crash)
+        with pytest.raises(KeyboardInterrupt):
+            await shop.bring(acme, credentials)
+    assert await shop.bring(acme)
+    assert await shop.is_settled(acme)
+    found = [_of_node(node, "SELECT rolname FROM pg_roles WHERE rolname ~ '^bp__acme'") for node in cluster.nodes]
+    assert [len(roles) for roles in found] == ([0, 0, 0] if "dropped" in point else [3, 4, 4])
+
+
+async def test_a_node_that_is_added_gets_the_roles(shop: Blueprint, cluster: Cluster) -> None:
+    acme = await shop.make()
+    view = (await shop.state(acme)).detail
+    other = next(worker for worker in cluster.workers if not view.distribution.node.endswith(f":{worker.port}"))  # type: ignore[attr-defined]
+    with cluster.coordinator.superuser("bp") as connection:
+        connection.execute("SELECT citus_remove_node('127.0.0.1', %s)", (other.port,))
+        assert await shop.is_settled(acme)
+        connection.execute("SELECT citus_add_node('127.0.0.1', %s)", (other.port,))
+    # Citus brings the roles as they are on the coordinator.
+    assert (await shop.state(acme)).drift
+    assert await shop.bring(acme) == ["sync-nodes"]
+    assert await shop.is_settled(acme)
+    with cluster.coordinator.superuser("bp") as connection:
+        connection.execute("SELECT citus_schema_move('acme', '127.0.0.1', %s, 'block_writes')", (other.port,))
+    with shop.login(acme) as session:
+        session.execute("INSERT INTO acme.orders (what) VALUES ('second')")
+        assert session.execute("SELECT count(*) FROM acme.orders").fetchone() == (2,)

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import psycopg
 import structlog
 from psycopg import sql
 
@@ -120,16 +119,14 @@ class Sizes:
         """Bytes by schema, as they were measured last."""
         return self._known.get(database, (0.0, {}))[1]
 
-    async def look(self, connection: Connection, database: str) -> None:
-        """Measures the schemas of the connection's database when it is time to."""
+    async def look(self, connection: Connection, database: str, schemas: Collection[str]) -> None:
+        """Measures the schemas of the connection's database when it is time to.
+
+        Of a node that is away Citus says nothing: what was measured before stays.
+        """
         now = time.monotonic()
         at, before = self._known.get(database, (float("-inf"), {}))
         if now - at < SIZES_FOR:
             return
-        try:
-            found = dict(await (await connection.execute(_SIZES)).fetchall())
-        except psycopg.errors.ConnectionException as error:
-            # A node that is away for a while is no reason to see nothing of all others.
-            _log.warning("sizes of distributed schemas were not measured", database=database, error=str(error))
-            found = before
-        self._known[database] = (now, found)
+        found = {**before, **dict(await (await connection.execute(_SIZES)).fetchall())}
+        self._known[database] = (now, {name: size for name, size in found.items() if name in schemas})

@@ -328,7 +328,7 @@ class PostgresEngine:
         if schema is None:
             citus = await observe_citus(connection)
             if citus.installed:
-                await self._node_sizes.look(connection, name)
+                await self._node_sizes.look(connection, name, citus.schemas)
         else:
             row = found.schemas.get(schema)
             logins = [row.owner, *found.registrations] if row is not None else []
