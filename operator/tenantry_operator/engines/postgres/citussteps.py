@@ -142,8 +142,12 @@ def _render_sent(value: LiteralString) -> sql.Composed:
 
 
 def render_distribute(steward: str, desired: Desired, admin: str) -> Script:
-    """Has Citus move a schema's tables to a node of its choice. Does nothing to one that is distributed."""
+    """Has Citus move a schema's tables to a node of its choice. Does nothing to one that is distributed.
+
+    It allows triggers in distributed schemas, but not that there are some already while it makes one.
+    """
     work = Script().format(
+        "SET LOCAL citus.enable_unsafe_triggers = on;\n"
         "SELECT citus_schema_distribute({schema}::pg_catalog.regnamespace)",
         schema=sql.Literal(sql.Identifier(desired.names.schema or "").as_string(None)),
     )
