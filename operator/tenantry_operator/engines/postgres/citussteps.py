@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Desired
@@ -144,14 +145,55 @@ def _render_sent(value: LiteralString) -> sql.Composed:
 def render_distribute(steward: str, desired: Desired, admin: str) -> Script:
     """Has Citus move a schema's tables to a node of its choice. Does nothing to one that is distributed.
 
-    It allows triggers in distributed schemas, but not that there are some already while it makes one.
+    Citus copies rows by inserting them, as whoever distributes, on the node. So what a tenant may have written
+    is not evaluated on the way: with rows, there are no functions that inserting one would call. Citus allows
+    triggers in distributed schemas, but not that there are some already while it makes one.
     """
     work = Script().format(
+        "DO {check};\n"
         "SET LOCAL citus.enable_unsafe_triggers = on;\n"
         "SELECT citus_schema_distribute({schema}::pg_catalog.regnamespace)",
+        check=sql.Literal(
+            _CHECK.format(schema=sql.Literal(desired.names.schema), message=sql.Literal(_EVALUATED)).as_string(
+                None
+            )
+        ),
         schema=sql.Literal(sql.Identifier(desired.names.schema or "").as_string(None)),
     )
     return _render_as_owner(steward, desired, admin, work)
+
+
+_EVALUATED = "tenantry: functions"
+
+# The server's own functions are in no dependency. Triggers for other events than INSERT (4) see nothing.
+_CHECK = sql.SQL("""
+DECLARE
+  tenantry_object text;
+BEGIN
+  SELECT pg_catalog.pg_describe_object(d.classid, d.objid, 0) INTO tenantry_object
+  FROM pg_catalog.pg_depend d
+  LEFT JOIN pg_catalog.pg_constraint k
+         ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = d.objid
+  LEFT JOIN pg_catalog.pg_attrdef a
+         ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND a.oid = d.objid
+  LEFT JOIN pg_catalog.pg_trigger t ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND t.oid = d.objid
+  LEFT JOIN pg_catalog.pg_class c
+         ON c.oid = CASE d.classid WHEN 'pg_catalog.pg_class'::pg_catalog.regclass THEN d.objid
+                    ELSE coalesce(a.adrelid, t.tgrelid) END
+  JOIN pg_catalog.pg_namespace n ON n.oid = coalesce(k.connamespace, c.relnamespace)
+  WHERE n.nspname = {schema}
+    AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
+    AND (t.oid IS NULL OR ((t.tgtype & 4) <> 0 AND NOT t.tgisinternal))
+    AND (d.classid <> 'pg_catalog.pg_class'::pg_catalog.regclass OR c.relkind IN ('i', 'I'))
+    AND EXISTS (
+      SELECT FROM pg_catalog.pg_class r
+      WHERE r.relnamespace = n.oid AND r.relkind = 'r' AND pg_catalog.pg_relation_size(r.oid) > 0)
+  LIMIT 1;
+  IF tenantry_object IS NOT NULL THEN
+    RAISE EXCEPTION USING MESSAGE = {message}, DETAIL = tenantry_object;
+  END IF;
+END
+""")
 
 
 def render_drop(steward: str, desired: Desired, admin: str) -> Script:
@@ -194,10 +236,23 @@ class CitusSteps:
     async def distribute(
         self, desired: Desired, step: PostgresStep, credentials: StoredCredentials | None
     ) -> None:
-        """Distributes a tenant's schema."""
+        """Distributes a tenant's schema.
+
+        :raises Stalled: CitusFunctions, for what would be evaluated while rows are copied.
+        """
         script = render_distribute(self._steward(desired), desired, self._runner.connections.admin)
         async with self._runner.connections.use(desired.names.database) as connection:
-            await self._runner.send(connection, script)
+            try:
+                await self._runner.send(connection, script)
+            except psycopg.errors.RaiseException as error:
+                if error.diag.message_primary != _EVALUATED:
+                    raise
+                raise Stalled(
+                    "CitusFunctions",
+                    f"{self._runner.where(desired)} has rows, and {error.diag.message_detail} calls a function "
+                    "that is not PostgreSQL's own, which would see them when Citus copies them to a node: drop it, and "
+                    "make it again once the schema is distributed",
+                ) from None
             reached("schema-distributed")
             # Citus copied the roles as they are on the coordinator: a NOLOGIN owner, passwords.
             await self._on_nodes(connection, desired, render_sync(desired))
