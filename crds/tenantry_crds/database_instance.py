@@ -51,6 +51,20 @@ class Capacity(SpecModel):
     """The most tenant databases that are placed on it. Left out: no limit."""
 
 
+class Sharding(StrEnum):
+    """What distributes the tenants of one PostgreSQL server over several machines."""
+
+    CITUS = "Citus"
+
+
+class PostgresSettings(SpecModel):
+    """What only PostgreSQL has."""
+
+    sharding: Sharding | None = None
+    """``Citus``: the server is the coordinator of Citus; tenants with isolation ``Schema`` become distributed
+    schemas, all others stay on the coordinator. Left out: everything is on this one server."""
+
+
 class Tls(SpecModel):
     """How the operator's and the tenants' connections are protected. Certificates are in ``adminSecret``."""
 
@@ -142,6 +156,11 @@ class DatabaseInstanceSpec(SpecModel):
             ".cloudNativePG",
         ),
         Rule(
+            "!has(self.postgres) || self.engine == 'PostgreSQL'",
+            "postgres: it is for the engine PostgreSQL only; leave it out",
+            ".postgres",
+        ),
+        Rule(
             "!has(self.mariaDB) || self.engine == 'MySQL'",
             "mariaDB: it runs the engine MySQL only; use another way to run this engine",
             ".mariaDB",
@@ -173,6 +192,8 @@ class DatabaseInstanceSpec(SpecModel):
     """What becomes of its volumes, and of the Secret of its administrator, when this resource is deleted:
     ``Retain`` keeps them for an instance of the same name. A server that holds tenants stays until they are gone.
     For servers that run in the cluster."""
+    postgres: PostgresSettings | None = None
+    """For the engine PostgreSQL."""
     external: ExternalServer | None = None
     """A server that somebody else runs."""
     stateful_set: StatefulSetServer | None = None

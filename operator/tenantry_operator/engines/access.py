@@ -24,5 +24,7 @@ class Access:
     """``ca.crt``, ``tls.crt``, ``tls.key`` of the Secret, in PEM, as far as there are any."""
     database: str | None = None
     """Of a server behind FerretDB: the database that FerretDB uses."""
+    citus: bool = False
+    """On PostgreSQL: whether tenants' schemas are distributed by Citus."""
     backend: Access | None = None
     """On MongoDB: the PostgreSQL server behind FerretDB; None: a server that keeps its data itself."""

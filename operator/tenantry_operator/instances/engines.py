@@ -16,7 +16,7 @@ def engine_factory(settings: Settings, installation: str) -> EngineFactory:
     """What makes the engine of a server."""
 
     def make(access: Access) -> Engine:
-        connections = ConnectionSettings(concurrency=settings.server_concurrency)
+        connections = ConnectionSettings(concurrency=settings.server_concurrency, citus=access.citus)
         if access.engine == DatabaseEngine.POSTGRESQL:
             return PostgresEngine(access, installation=installation, settings=connections)
         raise Stalled("EngineNotSupported", f"engine {access.engine} is not supported yet, only PostgreSQL is")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import structlog
 
+from tenantry_crds.database_instance import Sharding
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, Store
 from tenantry_operator.engines.access import Access
@@ -161,4 +163,7 @@ class Servers:
             raise Waiting("InstanceNotFound", f"there is no DatabaseInstance {'/'.join(key)}: create it")
         if is_asleep(obj):
             raise Waiting("InstanceStarting", f"DatabaseInstance {'/'.join(key)} sleeps; it is being woken")
-        return await self._providers.access(Instance(obj))
+        instance = Instance(obj)
+        access = await self._providers.access(instance)
+        chosen = instance.spec.postgres
+        return replace(access, citus=chosen is not None and chosen.sharding is Sharding.CITUS)

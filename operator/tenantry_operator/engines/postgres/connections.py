@@ -23,6 +23,8 @@ from tenantry_operator.engines.breaker import Breaker
 from tenantry_operator.engines.postgres.sqlstate import answered, connect_error
 
 Connection = psycopg.AsyncConnection[TupleRow]
+PROPAGATION = "citus.enable_ddl_propagation"
+"""The setting that has Citus send DDL to its nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class ConnectionSettings:
     pause: float = 1.0
     """How long it is left alone at first; doubled with every further failure."""
     longest_pause: float = 30.0
+    citus: bool = False
+    """Whether the server is the coordinator of Citus: see :mod:`tenantry_operator.engines.postgres.citus`."""
 
 
 @dataclass(slots=True)
@@ -127,7 +131,8 @@ class Connections:
 
         It does not count as one of the connections at a time: whoever needs it holds one of those already.
         """
-        parameters = {**self._parameters(database), "user": credentials.login, "password": credentials.password}
+        parameters = self._parameters(database, local=False)
+        parameters |= {"user": credentials.login, "password": credentials.password}
         try:
             connection = await psycopg.AsyncConnection.connect(**parameters)
         except psycopg.Error as error:
@@ -190,7 +195,7 @@ class Connections:
         self._breaker.succeeded()
         return connection
 
-    def _parameters(self, database: str) -> dict[str, Any]:
+    def _parameters(self, database: str, *, local: bool = True) -> dict[str, Any]:
         settings = self.settings
         options = {
             # Relations of a temporary schema would otherwise come before those of pg_catalog.
@@ -204,6 +209,8 @@ class Connections:
             "default_transaction_isolation": "read\\ committed",
             "createrole_self_grant": "",
         }
+        if settings.citus and local:
+            options[PROPAGATION] = "off"
         return {
             "host": self._access.host,
             "port": self._access.port,

@@ -31,7 +31,8 @@ from tenantry_operator.engines.postgres.catalog import (
     ServerCatalog,
     observe_server,
 )
-from tenantry_operator.engines.postgres.connections import Connections, ConnectionSettings
+from tenantry_operator.engines.postgres.citus import Sizes, observe_citus
+from tenantry_operator.engines.postgres.connections import Connection, Connections, ConnectionSettings
 from tenantry_operator.engines.postgres.execute import Executor
 from tenantry_operator.engines.postgres.inside import SharedCatalog, observe_shared
 from tenantry_operator.engines.postgres.installation import Installation
@@ -75,12 +76,13 @@ class PostgresEngine:
         settings: ConnectionSettings | None = None,
     ) -> None:
         self._settings = settings or ConnectionSettings()
-        self._installation = Installation(installation)
+        self._installation = Installation(installation, citus=self._settings.citus)
         self._connections = Connections(access, self._settings)
         # Drift and quotas do not wait behind thousands of tenants that are made, or migrations that hang.
         self._observing = Connections(access, replace(self._settings, concurrency=1))
         self._sizes = Rounds[int](MEASURED_AT_ONCE, MEASURED_AGAIN)
         self._schema_sizes: dict[str, Rounds[int]] = {}
+        self._node_sizes = Sizes()
         self._own = OwnDatabases(self._observing, installation)
         self._structures = SharedStructures(self._observing)
         self._rehearsing = asyncio.Lock()
@@ -298,6 +300,8 @@ class PostgresEngine:
         try:
             async with connections.use(name) as connection:
                 found = await observe_shared(connection, self._installation.id, schemas=only, logins=logins)
+                if self._installation.citus:
+                    found = await self._observe_citus(connection, name, found, schema)
             counters = {row.name: row.counter for row in found.schemas.values() if row.mark is not None}
             due = known.due(counters) if schema is None else [schema] if schema in counters else []
             if due:
@@ -310,12 +314,26 @@ class PostgresEngine:
                 measured = {}
         except Stale:
             return None
-        sizes = {**known.all(), **measured}
+        sizes = {**known.all(), **measured, **self._node_sizes.known(name)}
         schemas = {
             row.name: replace(row, bytes=sizes[row.name]) if row.name in sizes else row
             for row in found.schemas.values()
         }
         return replace(found, schemas=schemas)
+
+    async def _observe_citus(
+        self, connection: Connection, name: str, found: SharedCatalog, schema: str | None
+    ) -> SharedCatalog:
+        """Adds what Citus has of the schemas. What is written on its nodes moves no counter here."""
+        if schema is None:
+            citus = await observe_citus(connection)
+            if citus.installed:
+                await self._node_sizes.look(connection, name, citus.schemas)
+        else:
+            row = found.schemas.get(schema)
+            logins = [row.owner, *found.registrations] if row is not None else []
+            citus = await observe_citus(connection, [schema], logins)
+        return replace(found, citus=citus)
 
     def _report(self, catalog: ServerCatalog, sizes: Mapping[str, int]) -> ServerReport:
         facts = catalog.facts

@@ -11,6 +11,8 @@ from tenantry_operator.engines.base import Chain, Desired, Isolation, Mark, Migr
 from tenantry_operator.engines.path import Stretch, first_stretch, path, stretches
 from tenantry_operator.engines.postgres import mend, provision, sessions, shared
 from tenantry_operator.engines.postgres.catalog import observe_server
+from tenantry_operator.engines.postgres.citusmigrate import CitusMigrations
+from tenantry_operator.engines.postgres.citussteps import CitusSteps
 from tenantry_operator.engines.postgres.connections import Connections
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.migrations import read_ledger
@@ -52,6 +54,8 @@ class Executor(Runner):
         self.templates = Templates(self, settle)
         self._untransacted = Untransacted(self)
         rows = RowSteps(self, self._untransacted)
+        citus = CitusSteps(self)
+        self._citus_migrations = CitusMigrations(self, self._untransacted)
         self._handlers: dict[str, Handler] = {
             "prepare-database": self._prepare_database,
             "create-schema": self._create_schema,
@@ -78,6 +82,10 @@ class Executor(Runner):
             "drop-database": self._drop_database,
             "drop-roles": self._drop_roles,
             "remove-rows": rows.remove,
+            "check-citus": citus.check,
+            "sync-nodes": citus.sync,
+            "distribute": citus.distribute,
+            "drop-on-nodes": citus.drop,
         }
         self._row_handlers: dict[str, Handler] = {
             "create-login": rows.create_login,
@@ -285,11 +293,18 @@ class Executor(Runner):
         under_way = provision.on_the_way(desired.mark, desired.installed, chain)
         for stretch in [*stretches(pending)] or [Stretch((), transactional=True, last=True)]:
             mark = done if stretch.last else under_way
-            if stretch.transactional:
+            if stretch.transactional and stretch.migrations and self._on_nodes(desired):
+                await self._citus_migrations.run(desired, chain, stretch.migrations, under_way, mark)
+            elif stretch.transactional:
+                if self._on_nodes(desired):
+                    await self._citus_migrations.is_committed(desired, None)
                 await self._migrate_together(desired, chain, stretch.migrations, mark, keep=keep)
             else:
                 await self._untransacted.run(desired, stretch.migrations[0], under_way, mark)
             reached("migrations-run")
+
+    def _on_nodes(self, desired: Desired) -> bool:
+        return self.installation.citus and desired.isolation is Isolation.SCHEMA
 
     async def _migrate_together(
         self, desired: Desired, chain: Chain, pending: tuple[Migration, ...], mark: Mark, *, keep: bool

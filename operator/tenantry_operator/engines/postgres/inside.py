@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from tenantry_operator.engines.base import Mark
+from tenantry_operator.engines.postgres.citus import CitusCatalog
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.rowcatalog import Relation, read_relations
 from tenantry_operator.engines.postgres.rowsizes import read_shares
@@ -44,6 +45,8 @@ class SharedCatalog:
     """What is in the schemas that tenants share row by row."""
     shares: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Of those, the bytes by tenant id: an estimate."""
+    citus: CitusCatalog | None = None
+    """Where the tenants' schemas are distributed by Citus: what it has of them."""
 
 
 _SCHEMAS = """

@@ -33,6 +33,8 @@ class Installation:
     """The names of an installation's own roles."""
 
     id: str
+    citus: bool = False
+    """Whether its tenants' schemas are distributed by Citus."""
 
     @property
     def mark(self) -> Mark:

@@ -12,7 +12,7 @@ from tenantry_operator.engines.postgres import acl, expected, logins
 from tenantry_operator.engines.postgres.catalog import DatabaseRow
 from tenantry_operator.engines.postgres.inside import SchemaRow
 from tenantry_operator.engines.postgres.rowsecurity import Sharing, differences
-from tenantry_operator.engines.postgres.view import Finding, Mend, View
+from tenantry_operator.engines.postgres.view import Distribution, Finding, Mend, View
 from tenantry_operator.tenants.naming import connect_group_of, group_of, read_only_group_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Look:
             size, writes = self.snapshot.size(self.database.name), self.database.writes
         elif self.schema is not None:
             size, writes = self.schema.bytes, self.schema.writes
+            if view.distribution is not None and view.distribution.distributed:
+                writes = None  # they are counted on the nodes
             if self.row and self.shared is not None:
                 shares = self.shared.shares.get(self.schema.name)
                 size = shares.get(self.desired.tenant_id, 0) if shares is not None else None
@@ -154,7 +156,28 @@ class Look:
             missing_roles=frozenset(name for name in fixed if name not in roles),
             logins=present,
             findings=findings,
+            distribution=self._distribution(),
         )
+
+    def _distribution(self) -> Distribution | None:
+        if not self.snapshot.installation.citus or self.desired.isolation is not Isolation.SCHEMA:
+            return None
+        citus = self.shared.citus if self.shared is not None else None
+        if citus is None or not citus.installed:
+            return Distribution()
+        schema = self.names.schema or ""
+        return Distribution(True, schema in citus.schemas, citus.schemas.get(schema))
+
+    def _on_nodes(self) -> Iterable[Finding]:
+        citus = self.shared.citus if self.shared is not None else None
+        if citus is None:
+            return
+        if self.names.schema not in citus.schemas:
+            yield Finding(f"schema {self.names.schema} is not distributed", Mend.DISTRIBUTE)
+        for node, roles in citus.nodes.items():
+            for name in (self.names.owner, *self.names.logins):
+                if roles is not None and name not in roles:
+                    yield Finding(f"node {node}: role {name} cannot log in", Mend.NODES)
 
     def _login(self, name: str) -> LoginState:
         row = self.catalog.roles[name]
@@ -203,6 +226,7 @@ class Look:
         else:
             yield from self._registrations(self.shared.registrations)
             yield from expected.compare_schema(self.schema, group, read_only=read_only)
+            yield from self._on_nodes()
 
     def _database_findings(self, group: str, connect: str | None) -> Iterable[Finding]:
         if self.database is None:

@@ -36,7 +36,7 @@ def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None
     if desired.presence is Presence.ABSENT:
         return (*_refuse(view), *_drop(desired, view))
     if desired.presence is Presence.REFUSED:
-        return (*_refuse(view), *_version(desired, state, view))
+        return (*_refuse(view), *_distribute(desired, view), *_version(desired, state, view))
     if view.lost and not desired.recreate:
         raise Stalled(
             "DataLost",
@@ -45,6 +45,7 @@ def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None
         )
     return (
         *_create(desired, view, credentials),
+        *_distribute(desired, view),
         *_logins(desired, view, credentials),
         *_mend(view),
         *_rest(desired, view),
@@ -68,7 +69,10 @@ def _drop(desired: Desired, view: View) -> tuple[PostgresStep, ...]:
     if desired.isolation is Isolation.ROW:
         return (PostgresStep("remove-rows"),) if view.registered or view.logins else ()
     if desired.isolation is Isolation.SCHEMA:
-        return (PostgresStep("drop-schema"),) if view.data or view.roles else ()
+        if not view.data and not view.roles:
+            return ()
+        on_nodes = view.distribution is not None and view.distribution.installed
+        return (*((PostgresStep("drop-on-nodes"),) if on_nodes else ()), PostgresStep("drop-schema"))
     steps = []
     if view.data:
         steps.append(PostgresStep("drop-database"))
@@ -95,6 +99,8 @@ def _create(desired: Desired, view: View, credentials: Credentials | None) -> tu
     steps = []
     if not view.prepared:
         steps.append(PostgresStep("prepare-database"))
+    if view.distribution is not None and not view.distribution.installed:
+        steps.append(PostgresStep("check-citus"))
     if desired.isolation is Isolation.SCHEMA:
         if not view.data:
             steps.append(PostgresStep("create-schema", missing=missing))
@@ -105,6 +111,19 @@ def _create(desired: Desired, view: View, credentials: Credentials | None) -> tu
             # Tables that are made anew forget whose they were: each tenant asks for its own empty start.
             steps.append(PostgresStep("register-tenant", missing=missing - view.missing_roles))
     return tuple(steps)
+
+
+def _distribute(desired: Desired, view: View) -> tuple[PostgresStep, ...]:
+    """Before what only the coordinator knows: whoever may do more there can do it on the nodes, too."""
+    if view.distribution is None:
+        return ()
+    if not view.distribution.distributed:
+        if desired.presence is not Presence.LIVE and not (view.data and view.distribution.installed):
+            return ()
+        return (PostgresStep("sync-nodes"), PostgresStep("distribute"))
+    wanted = {finding.mend for finding in view.findings}
+    writable = view.read_only and not desired.read_only
+    return (PostgresStep("sync-nodes"),) if writable or {Mend.NODES, Mend.GRANTS} & wanted else ()
 
 
 def _logins(desired: Desired, view: View, credentials: Credentials | None) -> tuple[PostgresStep, ...]:

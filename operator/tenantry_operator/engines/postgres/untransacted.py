@@ -79,17 +79,17 @@ class Untransacted:
                 if begun is None:
                     await write_unfinished(connection, schema, migration, 0)
                 # Seen from outside from now on: whoever finds it knows that there is something to be ended.
-                await self._runner.send(connection, self._render_mark(desired, under_way))
+                await self._runner.send(connection, self.render_mark(desired, under_way))
             reached("untransacted-begun")
-            credentials = await self._make_login(desired)
+            credentials = await self.make_login(desired)
             try:
                 async with self._runner.connections.session(database, credentials) as session:
                     await self._statements(desired, migration, begun, session)
             finally:
-                await self._drop_login(desired)
+                await self.drop_login(desired)
             end = render_ledger(schema, chain, (migration,)).add(render_finished(schema))
             async with self._admin(desired) as connection:
-                await self._runner.send(connection, end.add(self._render_mark(desired, mark)))
+                await self._runner.send(connection, end.add(self.render_mark(desired, mark)))
 
     def _admin(self, desired: Desired) -> AbstractAsyncContextManager[Connection]:
         """The administrator's connection for a moment: others need it while a statement runs for long."""
@@ -158,7 +158,7 @@ class Untransacted:
             "from there when it is tried again",
         )
 
-    def _render_mark(self, desired: Desired, mark: Mark) -> Script:
+    def render_mark(self, desired: Desired, mark: Mark) -> Script:
         names = desired.names
         owner = names.owner
         script = render_as_steward(self._runner.installation.steward(owner), owner)
@@ -168,9 +168,9 @@ class Untransacted:
             script.add(render_mark("SCHEMA", names.schema, mark))
         return script.add(render_as_admin(owner))
 
-    async def _make_login(self, desired: Desired) -> Credentials:
+    async def make_login(self, desired: Desired) -> Credentials:
         """A login with the owner's rights, for as long as the migration takes."""
-        await self._drop_login(desired)
+        await self.drop_login(desired)
         owner = desired.names.owner
         credentials = Credentials(migrator_of(owner), secrets.token_urlsafe(32))
         script = Script()
@@ -193,7 +193,7 @@ class Untransacted:
         reached("migrator-made")
         return credentials
 
-    async def _drop_login(self, desired: Desired) -> None:
+    async def drop_login(self, desired: Desired) -> None:
         """Takes the login away again, with any session that a crash left to itself."""
         owner, where = desired.names.owner, self._runner.where(desired)
         login, steward = migrator_of(owner), self._runner.installation.steward(owner)

@@ -15,6 +15,9 @@ class Mend(StrEnum):
     ROLES = "mend-roles"
     GRANTS = "mend-grants"
     DATABASE = "mend-database"
+    NODES = "sync-nodes"
+    """On the nodes of Citus."""
+    DISTRIBUTE = "distribute"
     NOBODY = "nobody"
     """Only a superuser could."""
 
@@ -25,6 +28,17 @@ class Finding:
 
     text: str
     mend: Mend
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Where Citus has a tenant's schema."""
+
+    installed: bool = False
+    """The database has the extension, as far as it was there to be looked at."""
+    distributed: bool = False
+    node: str | None = None
+    """``host:port``, once it has tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +66,5 @@ class View:
     """Owner and group roles that do not exist; logins are not in here."""
     logins: Mapping[str, LoginState] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    distribution: Distribution | None = None
+    """None: it is not to be distributed."""
