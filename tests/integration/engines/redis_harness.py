@@ -14,6 +14,8 @@ from typing import Any
 
 import redis
 from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tenantry_crds.common import DatabaseEngine
 from tenantry_local import programs
@@ -66,7 +68,7 @@ class RedisServer:
                 file.write_text("\n".join(users) + "\n", encoding="utf-8")
             arguments = ["--aclfile", str(file)]
         else:
-            arguments = [word for user in users for word in ("--" + user.partition(" ")[0], user.partition(" ")[2])]
+            arguments = [word for user in users for word in ("--user", user.removeprefix("user "))]
         command = [str(program()), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         command += ["--save", "", "--appendonly", "yes", "--logfile", str(self.folder / "log")]
         self._process = subprocess.Popen([*command, *arguments, *self.options], stdout=subprocess.DEVNULL)
@@ -75,11 +77,12 @@ class RedisServer:
             try:
                 with self.admin() as admin:
                     admin.ping()
-                return
             except exceptions.ConnectionError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+            else:
+                return
 
     def stop(self, *, kill: bool = False) -> None:
         """Ends it."""
@@ -102,6 +105,7 @@ class RedisServer:
             decode_responses=True,
             protocol=2,
             socket_timeout=10,
+            retry=Retry(NoBackoff(), 0),
         )
 
 
@@ -219,7 +223,7 @@ class Harness:
         names = desired.names
         found = []
         with self.running.admin() as admin:
-            found += [key for key in admin.keys() if key.startswith(key_prefix(names.database))]
+            found += [key for key in admin.keys("*") if key.startswith(key_prefix(names.database))]
             found += [key for key in admin.keys("tenantry:*") if names.database in key]
             for key in ("tenantry:marks", "tenantry:unfinished"):
                 found += [f"{key} {name}" for name in admin.hkeys(key) if name == names.database]
@@ -230,7 +234,10 @@ class Harness:
         return found
 
 
-def _migration(version: str, name: str, commands: list[list[str]], undo: list[list[str]] | None = None) -> Migration:
+Commands = list[list[str]]
+
+
+def _migration(version: str, name: str, commands: Commands, undo: Commands | None = None) -> Migration:
     rollback = None if undo is None else json.dumps(undo)
     return Migration(version, name, json.dumps(commands), rollback=rollback)
 

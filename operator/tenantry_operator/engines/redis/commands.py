@@ -6,6 +6,7 @@ Not among them, and why:
 - SCAN, KEYS, RANDOMKEY, DBSIZE, PUBSUB: show what others have; CLIENT TRACKING: with BCAST, too.
 - SORT, SORT_RO: BY and GET name keys by patterns. COPY, MOVE, SELECT, SWAPDB: to other databases, where
   nothing is counted and nothing removed.
+- PFMERGE: Redis 7.0 does not look at its only key when it is given a single one.
 - RESTORE: payloads that the server would have to distrust. MIGRATE, FLUSHALL, FLUSHDB, DEBUG, CONFIG...
 - EVAL, FCALL and their like, on shared servers: one script that does not end stops every tenant, and the
   escapes from the server's Lua that were found so far need nothing but the right to run one.
@@ -41,7 +42,7 @@ hset hmset hsetnx hincrby hincrbyfloat hexpire hpexpire hexpireat hpexpireat hpe
 lpush rpush lpushx rpushx linsert lset lmove rpoplpush blmove brpoplpush
 sadd smove sinterstore sunionstore sdiffstore
 zadd zincrby zinterstore zunionstore zdiffstore zrangestore
-geoadd geosearchstore georadius georadiusbymember pfadd pfmerge
+geoadd geosearchstore georadius georadiusbymember pfadd
 xadd xgroup|create xgroup|createconsumer xgroup|delconsumer xgroup|destroy xgroup|setid
 xclaim xautoclaim xreadgroup xsetid persist rename renamenx
 """

@@ -90,7 +90,7 @@ class Session:
     async def usable(self) -> bool:
         """Whether the server has not ended it."""
         with contextlib.suppress(*FAILURES):
-            return self._connection.is_connected and not await self._connection.can_read_destructive()
+            return self._connection.is_connected and not await self._connection.can_read()
         return False
 
     async def _answer(self) -> Any:

@@ -103,6 +103,8 @@ class Executor:
     ) -> None:
         """Leaves a login as it should be: all that is to be set is set at once."""
         name = step.login or ""
+        if await self._mark(session, desired) is None:
+            raise Stale(f"{self.where(desired)} is gone")
         user = await self._login(session, desired, name)
         given = credentials if credentials is not None and credentials.login == name else None
         password: str | None
