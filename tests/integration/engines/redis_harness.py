@@ -38,14 +38,26 @@ def program() -> Path:
     return Path(os.environ.get("TENANTRY_TEST_REDIS") or programs.find("redis-server"))
 
 
-class RedisServer:
-    """One server process in a folder of its own."""
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
-    def __init__(self, folder: Path, *options: str, aclfile: bool = True) -> None:
+
+class RedisServer:
+    """One server process in a folder of its own.
+
+    :param users: where its ACL users are kept: ``aclfile``, ``config`` or ``nowhere``.
+    :param tls: a folder with ``ca.crt``, ``tls.crt`` and ``tls.key``; None: it speaks plainly.
+    """
+
+    def __init__(self, folder: Path, *options: str, users: str = "aclfile", tls: Path | None = None) -> None:
         self.folder = folder
         self.port = 0
         self.options = options
-        self.aclfile = aclfile
+        self.users = users
+        self.tls = tls
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,21 +69,28 @@ class RedisServer:
         """Starts it; again on the same port."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.port:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
-        users = ["user default off", f"user {ADMIN} on >{PASSWORD} ~* &* +@all"]
-        arguments = []
-        if self.aclfile:
-            file = self.folder / "users.acl"
+            self.port = free_port()
+        # With fewer rights of this user, transactions would be left out when the append-only file is loaded.
+        users = ["user default off ~* &* +@all", f"user {ADMIN} on >{PASSWORD} ~* &* +@all"]
+        arguments: list[str] = []
+        if self.users == "nowhere":
+            arguments = [word for user in users for word in ("--user", *user.split()[1:])]
+        else:
+            file = self.folder / ("users.acl" if self.users == "aclfile" else "redis.conf")
             if not file.exists():
                 file.write_text("\n".join(users) + "\n", encoding="utf-8")
-            arguments = ["--aclfile", str(file)]
+            arguments = ["--aclfile", str(file)] if self.users == "aclfile" else [str(file)]
+        # The file comes before all options.
+        command = [str(program()), *(arguments if self.users == "config" else ())]
+        command += ["--bind", "127.0.0.1", "--dir", str(self.folder), "--logfile", str(self.folder / "log")]
+        command += ["--save", "", "--appendonly", "yes", *(arguments if self.users != "config" else ())]
+        if self.tls is None:
+            command += ["--port", str(self.port)]
         else:
-            arguments = [word for user in users for word in ("--user", user.removeprefix("user "))]
-        command = [str(program()), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "yes", "--logfile", str(self.folder / "log")]
-        self._process = subprocess.Popen([*command, *arguments, *self.options], stdout=subprocess.DEVNULL)
+            command += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            for option, name in (("ca-cert", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key")):
+                command += [f"--tls-{option}-file", str(self.tls / name)]
+        self._process = subprocess.Popen([*command, *self.options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -106,6 +125,9 @@ class RedisServer:
             protocol=2,
             socket_timeout=10,
             retry=Retry(NoBackoff(), 0),
+            ssl=self.tls is not None,
+            ssl_cert_reqs="none",
+            ssl_check_hostname=False,
         )
 
 

@@ -62,8 +62,8 @@ def own_server() -> Iterator[Callable[..., RedisServer]]:
     """Starts servers of a test's own, with options."""
     started: list[RedisServer] = []
 
-    def start(*options: str, aclfile: bool = True) -> RedisServer:
-        made = RedisServer(Path(tempfile.mkdtemp(prefix="tenantry-redis-", dir="/tmp")), *options, aclfile=aclfile)
+    def start(*options: str, **how: Any) -> RedisServer:
+        made = RedisServer(Path(tempfile.mkdtemp(prefix="tenantry-redis-", dir="/tmp")), *options, **how)
         started.append(made)
         made.start()
         return made
@@ -163,6 +163,21 @@ async def engine(server: RedisServer) -> AsyncIterator[RedisEngine]:
         yield made
     finally:
         await made.close()
+
+
+@pytest.fixture
+async def shop_on() -> AsyncIterator[Callable[[RedisServer], Shop]]:
+    """Makes a blueprint on a server of a test's own."""
+    engines: list[RedisEngine] = []
+
+    def make(server: RedisServer) -> Shop:
+        engines.append(RedisEngine(server.access, installation=INSTALLATION, settings=SETTINGS))
+        name = f"bp{next(_numbers)}"
+        return Shop(engines[-1], server, name, Chain.of(f"shop/{name}", "1", [ITEMS]))
+
+    yield make
+    for engine in engines:
+        await engine.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tenantry_operator.engines.redis import commands
 from tests.integration.engines.redis_harness import Client, Refused, attacks
 from tests.integration.redis.conftest import Shop
 
-REFUSAL = r"no permissions|command not allowed|unknown command|invalid username-password pair"
+REFUSAL = r"(?i)no permissions|command not allowed|unknown command|invalid username-password pair"
 
 
 async def _two(shop: Shop) -> tuple[Client, str]:
@@ -72,7 +72,7 @@ async def test_no_command_that_tenants_have_leaves_the_prefix_whatever_its_words
             if words[0] not in known:
                 continue
             answers = [(shape, _dry(admin, login, [*words, *shape])) for shape in _shapes(own.prefix, foreign)]
-            assert any("no permissions to access" in str(answer) for _, answer in answers), name
+            assert any("permissions to access" in str(answer) for _, answer in answers), name
             for shape, answer in answers:
                 kinds = KINDS[:1] if name.startswith(("bl", "br", "bz")) else KINDS
                 for kind in kinds if answer == "OK" else ():

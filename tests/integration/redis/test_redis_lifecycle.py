@@ -129,7 +129,7 @@ async def test_over_its_quota_a_tenant_reads_and_deletes_and_no_more(shop: Shop)
     assert await shop.bring(full) == ["refuse-writes"]
     assert await shop.is_settled(full)
     for words in (("HSET", "items", "b", "2"), ("SET", "x", "1"), ("RPUSH", "list", "3"), ("INCR", "n")):
-        with pytest.raises(Refused, match="no permissions"):
+        with pytest.raises(Refused, match=r"(?i)no permissions"):
             client.ask(words[0], client.prefix + words[1], *words[2:])
     assert await client.get("made") == "yes"
     await client.delete("made")
@@ -140,7 +140,7 @@ async def test_over_its_quota_a_tenant_reads_and_deletes_and_no_more(shop: Shop)
     # A login of its own turn is made so from the start.
     rotated = replace(full, login=full.names.login_b)
     await shop.bring(rotated, shop.credentials(rotated))
-    with pytest.raises(Refused, match="no permissions"):
+    with pytest.raises(Refused, match=r"(?i)no permissions"):
         await shop.client(rotated).put("a", "1")
     assert await shop.bring(replace(rotated, read_only=False)) == ["allow-writes", "allow-writes"]
     await client.put("c", "3")

@@ -66,13 +66,11 @@ async def observe_server(session: Session, facts: Facts | None) -> ServerCatalog
 
     :param facts: what is known from before.
     """
-    info, users, marks, clients = await session.all(
-        [("INFO",), ("ACL", "LIST"), ("HGETALL", MARKS), ("CLIENT", "LIST")]
-    )
-    known = parse_info(info)
+    known = await _info(session)
+    users, marks, clients = await session.all([("ACL", "LIST"), ("HGETALL", MARKS), ("CLIENT", "LIST")])
     parsed = (parse(line) for line in users)
     return ServerCatalog(
-        facts=await facts_of(session, known, facts),
+        facts=await _facts(session, known, facts),
         info=known,
         users={user.name: user for user in parsed if user is not None},
         marks=dict(zip(marks[::2], marks[1::2], strict=True)),
@@ -87,20 +85,35 @@ async def observe_database(
 
     :param sessions: by user, as they were counted last: where there are very many, they are not counted again.
     """
-    mark, info, *users = await session.all(
-        [("HGET", MARKS, database), ("INFO",), *(("ACL", "GETUSER", login) for login in logins)]
-    )
-    known = parse_info(info)
+    known = await _info(session)
+    mark, *users = await session.all([("HGET", MARKS, database), *(("ACL", "GETUSER", login) for login in logins)])
     found = [parse_one(login, answer) for login, answer in zip(logins, users, strict=True)]
     if any(found) and int(known.get("connected_clients", 0)) <= _MANY:
         sessions = _sessions(await session.call("CLIENT", "LIST"))
     return ServerCatalog(
-        facts=await facts_of(session, known, facts),
+        facts=await _facts(session, known, facts),
         info=known,
         users={user.name: user for user in found if user is not None},
         marks={database: mark} if mark is not None else {},
         sessions=sessions,
     )
+
+
+async def _info(session: Session) -> dict[str, str]:
+    """What INFO says of a server that can be worked with.
+
+    :raises Stalled: ServerTooOld, ServerIsCluster.
+    :raises Retryable: ServerIsReplica.
+    """
+    info = parse_info(await session.call("INFO"))
+    version = info.get("redis_version", "0")
+    if not version.partition(".")[0].isdigit() or int(version.partition(".")[0]) < OLDEST:
+        raise Stalled("ServerTooOld", f"the server is Redis {version}: {OLDEST}.0 or newer is needed, or Valkey")
+    if info.get("cluster_enabled") == "1":
+        raise Stalled("ServerIsCluster", "the server is part of a Redis Cluster: use one that is not")
+    if info.get("role") != "master":
+        raise Retryable("ServerIsReplica", "the server is a replica: name the primary, or wait for the failover")
+    return info
 
 
 def parse_info(text: str) -> dict[str, str]:
@@ -118,19 +131,13 @@ def _sessions(clients: str) -> Counter[str]:
     return found
 
 
-async def facts_of(session: Session, info: Mapping[str, str], before: Facts | None) -> Facts:
-    """The facts of a server, asked for when it was started anew.
+async def known_facts(session: Session) -> Facts:
+    """The facts of a server of which nothing is known."""
+    return await _facts(session, await _info(session), None)
 
-    :raises Stalled: ServerTooOld, ServerIsCluster.
-    :raises Retryable: ServerIsReplica.
-    """
-    version = info.get("redis_version", "0")
-    if not version.partition(".")[0].isdigit() or int(version.partition(".")[0]) < OLDEST:
-        raise Stalled("ServerTooOld", f"the server is Redis {version}: {OLDEST}.0 or newer is needed, or Valkey")
-    if info.get("cluster_enabled") == "1":
-        raise Stalled("ServerIsCluster", "the server is part of a Redis Cluster: use one that is not")
-    if info.get("role") != "master":
-        raise Retryable("ServerIsReplica", "the server is a replica: name the primary, or wait for the failover")
+
+async def _facts(session: Session, info: Mapping[str, str], before: Facts | None) -> Facts:
+    """The facts of a server, asked for when it was started anew."""
     if before is not None and before.run_id == info.get("run_id"):
         return before
     answers = await session.pipeline([("ACL", "CAT", category) for category in commands.CATEGORIES])
@@ -146,7 +153,7 @@ async def facts_of(session: Session, info: Mapping[str, str], before: Facts | No
         Rights(words[one, False], words[one, True], tuple(rules[one, False]), tuple(rules[one, True]))
         for one in (False, True)
     )
-    name = f"{info['valkey_version']} (Valkey)" if "valkey_version" in info else version
+    name = f"{info['valkey_version']} (Valkey)" if "valkey_version" in info else info["redis_version"]
     return Facts(info.get("run_id", ""), name, known, shared, alone, await _missing(session))
 
 

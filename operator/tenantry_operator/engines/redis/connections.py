@@ -36,6 +36,8 @@ class ConnectionSettings:
     """To wait for an answer."""
     idle: float = 60.0
     """An unused connection is closed after this time."""
+    probe_after: float = 1.0
+    """A connection that was unused for so long is tried before it is relied on."""
     failures: int = 3
     """After so many failed attempts to connect, the server is left alone for a while."""
     pause: float = 1.0
@@ -87,10 +89,16 @@ class Session:
         with contextlib.suppress(*FAILURES):
             await self._connection.disconnect(nowait=True)
 
-    async def usable(self) -> bool:
-        """Whether the server has not ended it."""
+    async def usable(self, *, ask: bool) -> bool:
+        """Whether it still is: the server has not ended it, nor sent what nobody asked for.
+
+        :param ask: whether the server is asked, too: it may be gone without a word.
+        """
+        await asyncio.sleep(0)  # what came in is taken in
         with contextlib.suppress(*FAILURES):
-            return self._connection.is_connected and not await self._connection.can_read()
+            if await self._connection.can_read():
+                return False
+            return not ask or await self.call("PING") == "PONG"
         return False
 
     async def _answer(self) -> Any:
@@ -161,8 +169,8 @@ class Connections:
 
     async def _take(self) -> Session:
         while self._idle:
-            session, _ = self._idle.pop()
-            if await session.usable():
+            session, since = self._idle.pop()
+            if await session.usable(ask=time.monotonic() - since > self._settings.probe_after):
                 return session
             await session.close()
         return await self._connect()
@@ -210,9 +218,11 @@ class Connections:
         wait = self._settings.connect_timeout
         async with asyncio.timeout(wait):
             reader, writer = await asyncio.open_connection(self._access.host, self._access.port)
+            answer = b""
             try:
                 writer.write(b"PING\r\n")
-                answer = await reader.read(1)
+                with contextlib.suppress(ConnectionError):  # how one that expects a handshake may answer
+                    answer = await reader.read(1)
             finally:
                 writer.close()
         return answer in (b"+", b"-")

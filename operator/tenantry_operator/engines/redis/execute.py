@@ -9,7 +9,7 @@ from tenantry_operator.engines.base import Credentials, Desired, Isolation, Mark
 from tenantry_operator.engines.binding import key_prefix
 from tenantry_operator.engines.redis import keyspace
 from tenantry_operator.engines.redis.acl import User, hash_of, parse_one, render
-from tenantry_operator.engines.redis.catalog import MARKS, UNFINISHED, Facts, facts_of, ledger_of, parse_info
+from tenantry_operator.engines.redis.catalog import MARKS, UNFINISHED, Facts, known_facts, ledger_of
 from tenantry_operator.engines.redis.connections import Connections, Session
 from tenantry_operator.engines.redis.keyspace import KeySpace
 from tenantry_operator.engines.redis.migrate import migrate
@@ -76,21 +76,23 @@ class Executor:
     ) -> None:
         database = desired.names.database
         present = await self._mark(session, desired)
-        if present is not None:
+        mark = Mark.decode(present)
+        if mark is not None and mark.built:
             return
         if await self._own_logins(session, desired):
+            # They are made once the data is.
             if not desired.recreate:
                 raise Stale(f"{self.where(desired)} is gone")
             # What is left of it would stand in the way of starting empty.
             await keyspace.remove(session, database)
-        elif await self._keys.holds(session, database):
+            await session.all([("DEL", ledger_of(database)), ("HDEL", UNFINISHED, database)])
+        elif present is None and await self._keys.holds(session, database):
             raise Stalled(
                 "NameTaken",
                 f"{self.where(desired)}: there are keys that begin with {key_prefix(database)} and were not made "
                 f"for {desired.tenant}; they are left alone. Rename or remove them, or choose another tenant id",
             )
-        claimed = await session.call("EVAL", _CLAIM, 0, *self._claim(desired))
-        if not claimed:
+        if present is None and not await session.call("EVAL", _CLAIM, 0, *self._claim(desired)):
             raise Stale(f"{self.where(desired)} was made meanwhile")
 
     async def _migrate(
@@ -206,5 +208,5 @@ class Executor:
     async def known(self, session: Session) -> Facts:
         """What the server is."""
         if self.facts is None:
-            self.facts = await facts_of(session, parse_info(await session.call("INFO")), None)
+            self.facts = await known_facts(session)
         return self.facts

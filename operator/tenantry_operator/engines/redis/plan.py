@@ -42,7 +42,7 @@ def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None
             f"{RECREATE_ANNOTATION} to a new value to start empty",
         )
     return (
-        *(() if view.claimed else (RedisStep("create-database"),)),
+        *(() if view.claimed and not view.lost else (RedisStep("create-database"),)),
         *_version(desired, state, view),
         *_logins(desired, view, credentials),
         *(RedisStep("retire-login", login=login) for login in desired.retired if login in view.logins),
@@ -76,7 +76,7 @@ def _version(desired: Desired, state: DatabaseState, view: View) -> tuple[RedisS
 def _logins(desired: Desired, view: View, credentials: Credentials | None) -> tuple[RedisStep, ...]:
     steps = []
     given = credentials.login if credentials is not None else None
-    if given is not None:
+    if given is not None and (view.built or desired.chain is not None):
         steps.append(RedisStep("set-password" if given in view.logins else "create-login", login=given))
     for name, login in view.logins.items():
         if name == given or name in desired.retired:

@@ -100,10 +100,11 @@ def look(catalog: ServerCatalog, desired: Desired, size: int | None) -> Database
         )
         for user in users
     }
-    view = View(f"database {names.database}", mark is not None, logins)
+    built = mark is not None and mark.built
+    view = View(f"database {names.database}", mark is not None, built, logins)
     return DatabaseState(
         ownership=Ownership.OURS if claims else Ownership.FREE,
-        exists=mark is not None and mark.built,
+        exists=built,
         version=mark.version if mark is not None else None,
         digest=mark.digest if mark is not None else None,
         target=mark.target if mark is not None else None,

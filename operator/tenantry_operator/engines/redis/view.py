@@ -25,9 +25,11 @@ class View:
     where: str
     claimed: bool
     """The prefix has the tenant's mark."""
+    built: bool = False
+    """There is data, be it at a version or on its way to its first one."""
     logins: Mapping[str, LoginView] = field(default_factory=dict)
 
     @property
     def lost(self) -> bool:
         """The data was there: a login is only made once it is."""
-        return not self.claimed and bool(self.logins)
+        return not self.built and bool(self.logins)
