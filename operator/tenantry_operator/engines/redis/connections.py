@@ -94,7 +94,8 @@ class Session:
 
         :param ask: whether the server is asked, too: it may be gone without a word.
         """
-        await asyncio.sleep(0)  # what came in is taken in
+        for _ in range(2):
+            await asyncio.sleep(0)  # the event loop takes in what came, and the turn after it is ours
         with contextlib.suppress(*FAILURES):
             if await self._connection.can_read():
                 return False
