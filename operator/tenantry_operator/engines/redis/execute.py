@@ -1,0 +1,212 @@
+"""Executes the steps of plans: what each of them does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from tenantry_operator.engines.base import Credentials, Desired, Isolation, Mark, Stale
+from tenantry_operator.engines.binding import key_prefix
+from tenantry_operator.engines.redis import keyspace
+from tenantry_operator.engines.redis.acl import User, hash_of, parse_one, render
+from tenantry_operator.engines.redis.catalog import MARKS, UNFINISHED, Facts, known_facts, ledger_of
+from tenantry_operator.engines.redis.connections import Connections, Session
+from tenantry_operator.engines.redis.keyspace import KeySpace
+from tenantry_operator.engines.redis.migrate import migrate
+from tenantry_operator.engines.redis.plan import RedisStep
+from tenantry_operator.engines.redis.saving import Saver
+from tenantry_operator.engines.redis.state import is_ours
+from tenantry_operator.errors import Stalled
+from tenantry_operator.faults import reached
+
+Handler = Callable[[Session, Desired, RedisStep, Credentials | None], Awaitable[None]]
+
+_CLAIM = """
+if redis.call('HSETNX', ARGV[1], ARGV[2], ARGV[3]) == 0 then
+  return 0
+end
+redis.call('DEL', ARGV[4])
+redis.call('HDEL', ARGV[5], ARGV[2])
+return 1
+"""
+_FORGET = """
+if redis.call('HGET', ARGV[1], ARGV[2]) == ARGV[3] then
+  redis.call('DEL', ARGV[4])
+  redis.call('HDEL', ARGV[5], ARGV[2])
+  redis.call('HDEL', ARGV[1], ARGV[2])
+end
+"""
+
+
+class Executor:
+    """Executes the steps of tenants of one server."""
+
+    def __init__(self, connections: Connections, keys: KeySpace, saver: Saver) -> None:
+        self.facts: Facts | None = None
+        self._connections = connections
+        self._keys = keys
+        self._saver = saver
+        self._handlers: dict[str, Handler] = {
+            "create-database": self._create_database,
+            "migrate": self._migrate,
+            "create-login": self._write_login,
+            "set-password": self._write_login,
+            "enable-login": self._write_login,
+            "mend-login": self._write_login,
+            "refuse-writes": self._write_login,
+            "allow-writes": self._write_login,
+            "retire-login": self._retire_login,
+            "refuse-logins": self._refuse_logins,
+            "end-sessions": self._end_sessions,
+            "drop-logins": self._drop_logins,
+            "drop-database": self._drop_database,
+        }
+
+    def where(self, desired: Desired) -> str:
+        """A tenant's database in words, for messages."""
+        return f"database {desired.names.database} on {self._connections.server}"
+
+    async def execute(self, desired: Desired, step: RedisStep, credentials: Credentials | None) -> None:
+        """Executes one step."""
+        async with self._connections.use() as session:
+            await self._handlers[step.name](session, desired, step, credentials)
+
+    async def _create_database(
+        self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
+    ) -> None:
+        database = desired.names.database
+        present = await self._mark(session, desired)
+        mark = Mark.decode(present)
+        if mark is not None and mark.built:
+            return
+        if await self._own_logins(session, desired):
+            # They are made once the data is.
+            if not desired.recreate:
+                raise Stale(f"{self.where(desired)} is gone")
+            # What is left of it would stand in the way of starting empty.
+            await keyspace.remove(session, database)
+            await session.all([("DEL", ledger_of(database)), ("HDEL", UNFINISHED, database)])
+        elif present is None and await self._keys.holds(session, database):
+            raise Stalled(
+                "NameTaken",
+                f"{self.where(desired)}: there are keys that begin with {key_prefix(database)} and were not made "
+                f"for {desired.tenant}; they are left alone. Rename or remove them, or choose another tenant id",
+            )
+        if present is None and not await session.call("EVAL", _CLAIM, 0, *self._claim(desired)):
+            raise Stale(f"{self.where(desired)} was made meanwhile")
+
+    async def _migrate(
+        self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
+    ) -> None:
+        await migrate(session, await self.known(session), desired, self.where(desired))
+
+    async def _write_login(
+        self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
+    ) -> None:
+        """Leaves a login as it should be: all that is to be set is set at once."""
+        name = step.login or ""
+        if await self._mark(session, desired) is None:
+            raise Stale(f"{self.where(desired)} is gone")
+        user = await self._login(session, desired, name)
+        given = credentials if credentials is not None and credentials.login == name else None
+        password: str | None
+        fingerprint: str | None
+        if given is not None:
+            password, fingerprint = hash_of(given.password), given.fingerprint
+        elif user is not None and user.mark is not None:
+            password, fingerprint = user.password, user.mark.fingerprint
+        else:
+            raise Stale(f"{self.where(desired)}: login {name} is gone")
+        facts = await self.known(session)
+        rights = facts.rights(alone=desired.isolation is Isolation.INSTANCE)
+        rules = rights.read_only_rules if desired.read_only else rights.rules
+        mark = replace(desired.mark, fingerprint=fingerprint)
+        await session.call("ACL", "SETUSER", name, *render(desired.names.database, mark, password, rules))
+        reached("login-written")
+        await self._saver.save(session)
+
+    async def _retire_login(
+        self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
+    ) -> None:
+        if await self._login(session, desired, step.login or "") is not None:
+            await self._drop(session, step.login or "")
+            await self._saver.save(session)
+
+    async def _refuse_logins(
+        self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
+    ) -> None:
+        for user in await self._own_logins(session, desired):
+            await session.call("ACL", "SETUSER", user.name, "off")
+        reached("logins-off")
+        await self._saver.save(session)
+
+    async def _end_sessions(
+        self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
+    ) -> None:
+        for user in await self._own_logins(session, desired):
+            await session.call("CLIENT", "KILL", "USER", user.name)
+
+    async def _drop_logins(
+        self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
+    ) -> None:
+        users = await self._own_logins(session, desired)
+        if users and await self._mark(session, desired) is None:
+            # Their marks go with the logins, and keys of theirs may be left.
+            await session.call("HSETNX", MARKS, desired.names.database, desired.mark.encode())
+            reached("claimed-to-drop")
+        for user in users:
+            await self._drop(session, user.name)
+        reached("logins-dropped")
+        await self._saver.save(session)
+
+    async def _drop_database(
+        self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
+    ) -> None:
+        database = desired.names.database
+        found = await self._mark(session, desired)
+        if found is None:
+            return
+        await keyspace.remove(session, database)
+        reached("keys-removed")
+        claim = self._claim(desired)
+        await session.call("EVAL", _FORGET, 0, claim[0], claim[1], found, *claim[3:])
+        self._keys.removed(database)
+
+    async def _drop(self, session: Session, name: str) -> None:
+        """Removes a login. The server ends its sessions."""
+        await session.call("ACL", "DELUSER", name)
+
+    async def _login(self, session: Session, desired: Desired, name: str) -> User | None:
+        """A login as it is; None when there is none.
+
+        :raises Stale: when it is somebody else's.
+        """
+        user = parse_one(name, await session.call("ACL", "GETUSER", name))
+        if user is not None and not is_ours(user, desired.mark):
+            raise Stale(f"{self.where(desired)}: login {name} is not the tenant's")
+        return user
+
+    async def _own_logins(self, session: Session, desired: Desired) -> list[User]:
+        found = [await self._login(session, desired, name) for name in desired.names.logins]
+        return [user for user in found if user is not None]
+
+    async def _mark(self, session: Session, desired: Desired) -> str | None:
+        """The mark of the database as it is; None when there is none.
+
+        :raises Stale: when it is somebody else's.
+        """
+        text: str | None = await session.call("HGET", MARKS, desired.names.database)
+        mark = Mark.decode(text)
+        if text is not None and (mark is None or not mark.same_owner(desired.mark)):
+            raise Stale(f"{self.where(desired)} is not the tenant's")
+        return text
+
+    def _claim(self, desired: Desired) -> tuple[str, ...]:
+        database = desired.names.database
+        return (MARKS, database, desired.mark.encode(), ledger_of(database), UNFINISHED)
+
+    async def known(self, session: Session) -> Facts:
+        """What the server is."""
+        if self.facts is None:
+            self.facts = await known_facts(session)
+        return self.facts
