@@ -22,5 +22,7 @@ class Access:
     """In libpq's words: ``disable``, ``prefer``, ``require``, ``verify-ca`` or ``verify-full``."""
     certificates: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """``ca.crt``, ``tls.crt``, ``tls.key`` of the Secret, in PEM, as far as there are any."""
+    database: str | None = None
+    """Of a server behind FerretDB: the database that FerretDB uses."""
     backend: Access | None = None
     """On MongoDB: the PostgreSQL server behind FerretDB; None: a server that keeps its data itself."""
