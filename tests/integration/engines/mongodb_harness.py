@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -203,7 +204,8 @@ class Harness:
         """Ends both."""
         self.stop_server()
         if self._postgres is not None:
-            self._postgres.terminate()
+            # Without waiting for sessions to end.
+            self._postgres.send_signal(signal.SIGINT)
             self._postgres.wait(30)
         shutil.rmtree(self._folder / "data", ignore_errors=True)
 

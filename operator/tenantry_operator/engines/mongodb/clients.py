@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pymongo import AsyncMongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError, ServerSelectionTimeoutError
 
 from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import Credentials
@@ -34,6 +34,8 @@ class ClientSettings:
     command_timeout: float = 300.0
     idle: float = 60.0
     """An unused connection is closed after this time."""
+    probe_after: float = 1.0
+    """Connections that were unused for so long are tried before they are relied on."""
     failures: int = 3
     """After so many failed attempts, the server is left alone for a while."""
     pause: float = 1.0
@@ -51,6 +53,7 @@ class Clients:
         self._access = access
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._client: Client | None = None
+        self._used = 0.0
         self._few = asyncio.Semaphore(settings.confined)
         self._breaker = Breaker(settings.failures, settings.pause, settings.longest_pause)
 
@@ -67,6 +70,7 @@ class Clients:
                 Credentials(self._access.username, self._access.password), source, self.settings.command_timeout
             )
         try:
+            await self._probe(self._client)
             yield self._client
         except PyMongoError as error:
             if is_of_server(error):
@@ -76,6 +80,19 @@ class Clients:
                 self._breaker.succeeded()
             raise
         self._breaker.succeeded()
+        self._used = time.monotonic()
+
+    async def _probe(self, client: Client) -> None:
+        """After a rest, finds out whether connections are still good: those to a server that restarted are not."""
+        if time.monotonic() - self._used < self.settings.probe_after:
+            return
+        try:
+            await client.admin.command("hello")
+        except ServerSelectionTimeoutError:
+            raise
+        except ConnectionFailure:
+            # The driver closed them all, and connects anew.
+            return
 
     @asynccontextmanager
     async def login(self, credentials: Credentials, source: str, longest: float) -> AsyncIterator[Client]:

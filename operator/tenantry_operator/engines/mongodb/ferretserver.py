@@ -14,7 +14,7 @@ from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import Desired, Mark, ServerReport, Stale
 from tenantry_operator.engines.mongodb import ferretsql
 from tenantry_operator.engines.mongodb.clients import Clients
-from tenantry_operator.engines.mongodb.errors import NAMESPACE_EXISTS, is_of_server, translate
+from tenantry_operator.engines.mongodb.errors import NAMESPACE_NOT_FOUND, is_of_server, translate
 from tenantry_operator.engines.mongodb.ferretcatalog import (
     FerretCatalog,
     Group,
@@ -37,7 +37,7 @@ from tenantry_operator.tenants.naming import connect_group_of
 DATABASE = "ferretdb"
 """PostgreSQL's database that FerretDB uses when nobody says which."""
 _PROBE = "tenantry"
-"""A collection that is made and dropped at once, so that FerretDB makes the database."""
+"""A collection that is made and dropped, so that FerretDB makes the database."""
 _ATTEMPTS = 4
 
 
@@ -200,17 +200,17 @@ class FerretServer:
                     )
                 reached("schema-created")
                 if schema is not None and schema.metadata:
+                    if schema.metadata_acl is None:
+                        await self._clear(desired)
                     break
-                if attempt == _ATTEMPTS - 1:
-                    raise Retryable(
-                        "ServerChanging", f"{where}: FerretDB does not make the database; trying again"
-                    )
                 await self._found(desired)
+                if attempt == _ATTEMPTS - 1:
+                    raise Retryable("ServerChanging", f"{where}: FerretDB does not make it; trying again")
             async with self.use(where) as connection:
                 await send(connection, ferretsql.render_open(desired, group))
 
     async def _found(self, desired: Desired) -> None:
-        """Has FerretDB make a database in an empty schema.
+        """Has FerretDB make a database in an empty schema, by a collection that goes again in the next round.
 
         When FerretDB knows a database of that name from before, it is told to forget it: the schema goes
         with it, and is made anew in the next round.
@@ -219,17 +219,23 @@ class FerretServer:
             async with self.clients.admin() as client:
                 database = client[desired.names.database]
                 try:
-                    try:
-                        await database.command("create", _PROBE)
-                    except OperationFailure as error:
-                        if error.code != NAMESPACE_EXISTS:
-                            raise
-                    reached("database-founded")
-                    await database.command("drop", _PROBE)
+                    await database.command("create", _PROBE)
                 except OperationFailure as error:
                     if is_of_server(error):
                         raise
                     await database.command("dropDatabase")
+        reached("database-founded")
+
+    async def _clear(self, desired: Desired) -> None:
+        """Drops the collection that the database was made by. Nobody has a right to the database yet."""
+        with translated(self.where(desired)):
+            async with self.clients.admin() as client:
+                try:
+                    await client[desired.names.database].command("drop", _PROBE)
+                except OperationFailure as error:
+                    if error.code != NAMESPACE_NOT_FOUND:
+                        raise
+        reached("database-cleared")
 
     async def close(self) -> None:
         """Closes all connections."""
