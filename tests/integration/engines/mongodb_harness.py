@@ -111,13 +111,13 @@ class Harness:
     def __init__(self) -> None:
         self.port = _free_port()
         self.backend_port = _free_port()
-        self._folder = Path()
+        self.folder = Path()
         self._postgres: subprocess.Popen[bytes] | None = None
         self._ferretdb: subprocess.Popen[bytes] | None = None
 
     def start(self, folder: Path) -> None:
         """Starts both in a folder."""
-        self._folder = folder
+        self.folder = folder
         account = _account()
         if account:
             os.chown(folder, account["user"], account["group"])
@@ -144,15 +144,15 @@ class Harness:
         settings = {
             "port": self.backend_port,
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": self._folder,
+            "unix_socket_directories": self.folder,
             "fsync": "off",
             "max_connections": 200,
             "log_statement": "all",
         }
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
-        with (self._folder / "log").open("ab") as log:
+        with (self.folder / "log").open("ab") as log:
             self._postgres = subprocess.Popen(
-                [BINARIES / "postgres", "-D", self._folder / "data", *options],
+                [BINARIES / "postgres", "-D", self.folder / "data", *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
@@ -170,7 +170,7 @@ class Harness:
 
     def start_server(self) -> None:
         """Starts FerretDB, which knows nothing of what was before."""
-        with (self._folder / "ferretdb.log").open("ab") as log:
+        with (self.folder / "ferretdb.log").open("ab") as log:
             self._ferretdb = subprocess.Popen(
                 [
                     ensure_ferretdb(),
@@ -207,13 +207,13 @@ class Harness:
             # Without waiting for sessions to end.
             self._postgres.send_signal(signal.SIGINT)
             self._postgres.wait(30)
-        shutil.rmtree(self._folder / "data", ignore_errors=True)
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
 
     @contextlib.contextmanager
     def superuser(self, database: str = DATABASE) -> Iterator[psycopg.Connection[Any]]:
         """What the operator never has: for setting up and looking behind the scenes."""
         with psycopg.connect(
-            host=str(self._folder), port=self.backend_port, user="postgres", dbname=database, autocommit=True
+            host=str(self.folder), port=self.backend_port, user="postgres", dbname=database, autocommit=True
         ) as connection:
             yield connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from tenantry_operator.engines.base import Credentials, LoginLimits
+from tenantry_operator.engines.mongodb.engine import MongoEngine
+from tenantry_operator.errors import Stalled
 from tests.integration.engines.mongodb_harness import ADMIN, Harness
 
 ITEMS = '[{"create": "items"}]'
@@ -132,3 +135,66 @@ async def test_the_server_as_a_whole(blueprint: Callable[..., Any], harness: Har
     with harness.superuser() as connection:
         connection.execute(f"GRANT pg_signal_backend TO {ADMIN}")
         connection.execute("REVOKE ALL ON DATABASE postgres FROM PUBLIC")
+
+
+async def test_doors_that_are_open_are_told(harness: Harness) -> None:
+    assert await _doors(harness) == ()
+    hba = harness.folder / "data" / "pg_hba.conf"
+    text = hba.read_text()
+    hba.write_text(text.replace("scram-sha-256", "trust"))
+    try:
+        with harness.superuser() as connection:
+            connection.execute("SELECT pg_reload_conf()")
+        await asyncio.sleep(0.5)
+        doors = await _doors(harness)
+        assert any("any password is taken" in line for line in doors)
+    finally:
+        hba.write_text(text)
+        with harness.superuser() as connection:
+            connection.execute("SELECT pg_reload_conf()")
+        # FerretDB goes on with what it has.
+        harness.stop_server()
+        harness.start_server()
+
+
+async def _doors(harness: Harness) -> tuple[str, ...]:
+    engine = harness.engine()
+    try:
+        return (await engine.observe()).report.unhardened
+    finally:
+        await engine.close()
+
+
+async def test_an_administrator_that_is_refused(harness: Harness) -> None:
+    access = harness.access()
+    assert access.backend is not None
+    wrong = replace(access, backend=replace(access.backend, password="wrong"))
+    engine = MongoEngine(wrong, installation="test")
+    try:
+        with pytest.raises(Stalled, match="AdminLoginRefused") as caught:
+            await engine.observe()
+    finally:
+        await engine.close()
+    assert "wrong" not in caught.value.message
+
+
+async def test_a_backend_without_ferretdbs_database(harness: Harness) -> None:
+    access = harness.access()
+    assert access.backend is not None
+    wrong = replace(access, backend=replace(access.backend, database="nowhere"))
+    engine = MongoEngine(wrong, installation="test")
+    try:
+        with pytest.raises(Stalled, match="BackendMissing"):
+            await engine.observe()
+    finally:
+        await engine.close()
+
+
+async def test_what_tenants_share_is_made_again(blueprint: Callable[..., Any], harness: Harness) -> None:
+    shop = blueprint(ITEMS)
+    await shop.make("first")
+    with harness.superuser() as connection:
+        connection.execute("DROP SCHEMA tenantry CASCADE")
+    desired = shop.desired("second-of-them")
+    await shop.bring(desired, Credentials(desired.names.login_a, "x"))
+    assert await shop.is_settled(desired)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -20,6 +21,10 @@ from tenantry_operator.engines.breaker import Breaker
 from tenantry_operator.engines.mongodb.errors import is_of_server, refused_login, translate
 
 Client = AsyncMongoClient[dict[str, Any]]
+
+_TRIED_AGAIN = 900.0
+"""Seconds after which it is tried again who is let in."""
+_WRONG = "a-password-that-nobody-has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,12 @@ class Clients:
     def __init__(self, access: Access, settings: ClientSettings) -> None:
         self.settings = settings
         self.server = f"{access.host}:{access.port}"
-        self.admin_name = access.username
+        self.ferretdb = access.backend is not None
+        # FerretDB passes logins on: its administrator is that of the PostgreSQL behind it.
+        known = access if access.backend is None else access.backend
+        self.administrator = Credentials(known.username, known.password)
+        self._doors: tuple[str, ...] = ()
+        self._tried = -math.inf
         self._access = access
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._client: Client | None = None
@@ -65,10 +75,7 @@ class Clients:
         """
         self._breaker.check(time.monotonic())
         if self._client is None:
-            source = "$external" if self._access.backend is not None else "admin"
-            self._client = self._make(
-                Credentials(self._access.username, self._access.password), source, self.settings.command_timeout
-            )
+            self._client = self._make(self.administrator, self._source, self.settings.command_timeout)
         try:
             await self._probe(self._client)
             yield self._client
@@ -108,15 +115,53 @@ class Clients:
             finally:
                 await client.close()
 
-    def _make(self, credentials: Credentials, source: str, longest: float) -> Client:
+    @property
+    def _source(self) -> str:
+        return "$external" if self.ferretdb else "admin"
+
+    async def open_doors(self) -> tuple[str, ...]:
+        """What lets in who should not be, with what closes it; tried now and then."""
+        if time.monotonic() - self._tried < _TRIED_AGAIN:
+            return self._doors
+        doors = []
+        if await self._enters(None):
+            doors.append(
+                "who does not log in is let in: give FerretDB a --postgresql-url without a user"
+                if self.ferretdb
+                else "who does not log in is let in: set security.authorization to enabled"
+            )
+        if self.ferretdb and await self._enters(Credentials(self.administrator.login, _WRONG)):
+            doors.append(
+                "any password is taken: let pg_hba.conf of the PostgreSQL behind FerretDB ask for scram-sha-256"
+            )
+        self._doors, self._tried = tuple(doors), time.monotonic()
+        return self._doors
+
+    async def _enters(self, credentials: Credentials | None) -> bool:
+        client = self._make(credentials, self._source, self.settings.connect_timeout)
+        try:
+            await client.admin.command("listDatabases", nameOnly=True)
+        except PyMongoError:
+            return False
+        finally:
+            await client.close()
+        return True
+
+    def _make(self, credentials: Credentials | None, source: str, longest: float) -> Client:
         settings = self.settings
+        login: dict[str, Any] = (
+            {}
+            if credentials is None
+            else {
+                "username": credentials.login,
+                "password": credentials.password,
+                "authSource": source,
+                "authMechanism": "PLAIN" if self.ferretdb else "SCRAM-SHA-256",
+            }
+        )
         return AsyncMongoClient(
             host=self._access.host,
             port=self._access.port,
-            username=credentials.login,
-            password=credentials.password,
-            authSource=source,
-            authMechanism="PLAIN" if self._access.backend is not None else "SCRAM-SHA-256",
             directConnection=True,
             appname="tenantry",
             maxPoolSize=settings.concurrency,
@@ -126,6 +171,7 @@ class Clients:
             socketTimeoutMS=round(longest * 1000),
             retryWrites=False,
             retryReads=False,
+            **login,
             **self._encryption(),
         )
 

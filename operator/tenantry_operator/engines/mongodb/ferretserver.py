@@ -69,6 +69,8 @@ class FerretServer:
             async with self._backend.use() as connection:
                 yield connection
         except psycopg.Error as error:
+            # Something that all tenants share may be gone: it is looked at again before the next step.
+            self._rights = None
             raise translate_sql(error, f"{what}, PostgreSQL {self._backend.server}") from None
         except Stale as stale:
             if f'database "{self._database}" does not exist' not in str(stale):
@@ -105,7 +107,8 @@ class FerretServer:
             if due:
                 self._sizes.take(counters, await measure_schemas(connection, due))
         sizes = self._sizes.all()
-        report = self._report(f"FerretDB {version}, PostgreSQL {roles.facts.version}", roles, rights, sizes)
+        doors = await self.clients.open_doors()
+        report = self._report(doors, f"FerretDB {version}, PostgreSQL {roles.facts.version}", roles, rights, sizes)
         return self._catalog(report, roles, schemas, sizes)
 
     async def observe_one(self, desired: Desired) -> FerretCatalog:
@@ -137,14 +140,16 @@ class FerretServer:
             sizes=sizes,
         )
 
-    def _report(self, version: str, roles: ServerCatalog, rights: Rights, sizes: dict[str, int]) -> ServerReport:
+    def _report(
+        self, doors: tuple[str, ...], version: str, roles: ServerCatalog, rights: Rights, sizes: dict[str, int]
+    ) -> ServerReport:
         facts = roles.facts
         return ServerReport(
             version=version,
             bytes=sum(sizes.values()),
             connections=facts.sessions,
             max_connections=facts.max_connections,
-            unhardened=hardening.unhardened(facts, roles.databases, self._database),
+            unhardened=(*doors, *hardening.unhardened(facts, roles.databases, self._database)),
             missing=hardening.missing_behind_ferretdb(facts, self._database, rights.create, rights.let_in),
         )
 

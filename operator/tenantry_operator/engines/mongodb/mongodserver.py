@@ -73,6 +73,7 @@ class MongodServer:
             bytes=sum(sizes.values()),
             connections=int(connections.get("current", 0)),
             max_connections=int(connections.get("current", 0)) + int(connections.get("available", 0)),
+            unhardened=await self.clients.open_doors(),
             missing=tuple(missing),
         )
         return MongodCatalog(
@@ -110,7 +111,7 @@ class MongodServer:
         except OperationFailure as error:
             if not refused(error):
                 raise
-            missing.append(f"{what}: {_MONITOR.format(admin=self.clients.admin_name)}")
+            missing.append(f"{what}: {_MONITOR.format(admin=self.clients.administrator.login)}")
             return {}
         return answer
 
@@ -121,7 +122,7 @@ class MongodServer:
         except OperationFailure as error:
             if not refused(error):
                 raise
-            missing.append(f"counting sessions: {_MONITOR.format(admin=self.clients.admin_name)}")
+            missing.append(f"counting sessions: {_MONITOR.format(admin=self.clients.administrator.login)}")
             return []
 
     async def _measure(self, client: Client, name: str) -> int:
