@@ -1,7 +1,7 @@
 """Builds the Go programs of the one-machine cluster, and caches the binaries.
 
-``ensure_controlplane()`` and ``ensure_helm()`` return the path of a binary and build it when no
-cached one matches its sources. ``python -m tenantry_local.build`` does the same from a shell, and
+``ensure_controlplane()``, ``ensure_helm()`` and ``ensure_ferretdb()`` return the path of a binary and build it
+when no cached one matches its sources. ``python -m tenantry_local.build`` does the same from a shell, and
 ``python -m tenantry_local.build bump 1.36.3`` moves the control plane to a Kubernetes release.
 
 The cache is ``.local/cache/bin`` in the checkout, or ``$TENANTRY_CACHE/bin``. A binary's name ends
@@ -37,6 +37,7 @@ STEP = re.compile(r"^(?:go: downloading .*|[\w.~/-]+)\n", re.MULTILINE)
 MACHINE = platform.machine()
 TARGET = {"GOOS": sys.platform, "GOARCH": {"x86_64": "amd64", "aarch64": "arm64"}.get(MACHINE, MACHINE)}
 KUBERNETES, ETCD, HELM = "k8s.io/kubernetes", "go.etcd.io/etcd/server/v3", "helm.sh/helm/v3"
+FERRETDB = "github.com/FerretDB/FerretDB"
 VERSION = "k8s.io/component-base/version"
 
 
@@ -58,6 +59,8 @@ class Program:
     release: str
     api: str
     variables: Mapping[str, str]
+    tags: tuple[str, ...] = ()
+    """Build tags."""
 
     def go_mod(self) -> str:
         """The text of the module's go.mod."""
@@ -75,7 +78,8 @@ class Program:
 
     def key(self) -> str:
         """A hash of what decides the binary's content: platform, flags and sources."""
-        digest = hashlib.sha256(repr((TARGET, FLAGS, self.package, self.ldflags())).encode())
+        settings = (TARGET, FLAGS, self.package, self.ldflags(), *self.tags)
+        digest = hashlib.sha256(repr(settings).encode())
         for path in sorted(p for p in self.folder.iterdir() if p.suffix in {".go", ".mod", ".sum"}):
             content = path.read_bytes()
             digest.update(f"{path.name} {len(content)}\n".encode() + content)
@@ -110,6 +114,15 @@ HELM_PROGRAM = Program(
         f"{HELM}/pkg/lint/rules.k8sVersionMinor": "{minor}",
     },
 )
+FERRETDB_PROGRAM = Program(
+    name="ferretdb",
+    folder=LOCAL / "ferretdb",
+    package=".",
+    release=FERRETDB,
+    api=FERRETDB,
+    variables={},
+    tags=("ferretdb_no_sqlite",),
+)
 
 
 def ensure_controlplane() -> Path:
@@ -120,6 +133,11 @@ def ensure_controlplane() -> Path:
 def ensure_helm() -> Path:
     """Helm's binary."""
     return ensure(HELM_PROGRAM)
+
+
+def ensure_ferretdb() -> Path:
+    """FerretDB's binary: MongoDB's protocol on PostgreSQL."""
+    return ensure(FERRETDB_PROGRAM)
 
 
 def cache_folder() -> Path:
@@ -145,9 +163,11 @@ def compile_program(program: Program, binary: Path) -> None:
     go = find_go(program.go_mod())
     say(f"{program.name}: building; the first build fetches its Go modules and takes minutes")
     started = time.monotonic()
-    packages = run_go([go, "list", "-mod=readonly", "-deps", program.package], program, "modules fetched")
+    tags = [f"-tags={','.join(program.tags)}"] if program.tags else []
+    packages = run_go([go, "list", "-mod=readonly", *tags, "-deps", program.package], program, "modules fetched")
     partial = binary.with_name(f".{binary.name}.{os.getpid()}")
-    command = [go, "build", "-v", *FLAGS, "-ldflags", program.ldflags(), "-o", str(partial), program.package]
+    flags = [*FLAGS, *tags, "-ldflags", program.ldflags()]
+    command = [go, "build", "-v", *flags, "-o", str(partial), program.package]
     try:
         run_go(command, program, f"of at most {len(packages.split())} packages compiled")
         partial.replace(binary)
@@ -279,9 +299,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     description = "Builds the Go programs of the one-machine cluster, or finds them in the cache."
     parser = argparse.ArgumentParser(prog="python -m tenantry_local.build", description=description)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("all", help="the control plane and Helm")
+    commands.add_parser("all", help="the control plane, Helm and FerretDB")
     commands.add_parser("controlplane", help="etcd, kube-apiserver and kube-controller-manager")
     commands.add_parser("helm", help="Helm")
+    commands.add_parser("ferretdb", help="FerretDB")
     bumps = commands.add_parser("bump", help="move the control plane to another Kubernetes version")
     bumps.add_argument("version", help="for example 1.36.3")
     options = parser.parse_args(arguments)
@@ -292,6 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(ensure_controlplane(), flush=True)
         if options.command in {"all", "helm"}:
             print(ensure_helm(), flush=True)
+        if options.command in {"all", "ferretdb"}:
+            print(ensure_ferretdb(), flush=True)
     except (BuildError, KeyboardInterrupt) as error:
         say(f"error: {str(error) or 'interrupted'}")
         return 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,7 @@ def test_the_committed_modules_agree_with_the_builder() -> None:
     helm = build.required_version(build.HELM_PROGRAM.go_mod(), build.HELM)
     assert f"internal/version.version={helm}" in build.HELM_PROGRAM.ldflags()
     assert "tool helm.sh/helm/v3/cmd/helm" in build.HELM_PROGRAM.go_mod()
+    assert build.required_version(build.FERRETDB_PROGRAM.go_mod(), build.FERRETDB).startswith("v1.")
 
 
 def test_link_flags_carry_the_versions(program: build.Program) -> None:
@@ -127,6 +129,7 @@ def test_the_key_follows_the_sources(program: build.Program) -> None:
     assert len(keys) == 4
     (program.folder / "README.md").write_text("no source")
     assert program.key() in keys
+    assert replace(program, tags=("small",)).key() not in keys
 
 
 def test_builds_once_and_then_needs_no_go(

@@ -48,3 +48,24 @@ def missing(facts: Facts) -> tuple[str, ...]:
     return tuple(
         f"{what}: {sql.SQL(statement).format(admin).as_string(None)}" for has, what, statement in wanted if not has
     )
+
+
+def missing_behind_ferretdb(facts: Facts, database: str, create: bool, let_in: bool) -> tuple[str, ...]:
+    """What the administrator of the PostgreSQL behind FerretDB may not do, as :func:`missing` has it.
+
+    :param create: it may make schemas in FerretDB's database.
+    :param let_in: it may let others connect to that database.
+    """
+    admin, name = sql.Identifier(facts.admin), sql.Identifier(database)
+    wanted = [
+        (facts.create_role, "making logins", "ALTER ROLE {admin} CREATEROLE"),
+        (create, "making databases", "GRANT CREATE ON DATABASE {name} TO {admin}"),
+        (let_in, "letting tenants in", "GRANT CONNECT ON DATABASE {name} TO {admin} WITH GRANT OPTION"),
+        (facts.signal, "ending the sessions of suspended tenants", "GRANT pg_signal_backend TO {admin}"),
+        (facts.statistics, "sizes and statistics", "GRANT pg_read_all_stats TO {admin}"),
+    ]
+    return tuple(
+        f"{what}: {sql.SQL(statement).format(admin=admin, name=name).as_string(None)}"
+        for has, what, statement in wanted
+        if not has
+    )

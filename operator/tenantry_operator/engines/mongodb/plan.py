@@ -1,0 +1,94 @@
+"""From what was observed to what is to be done. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenantry_crds.common import RECREATE_ANNOTATION
+from tenantry_operator.engines.base import Credentials, DatabaseState, Desired, Ownership, Presence
+from tenantry_operator.engines.mongodb.view import View
+from tenantry_operator.errors import Stalled
+
+
+@dataclass(frozen=True, slots=True)
+class MongoStep:
+    """One step, which may be repeated."""
+
+    name: str
+    login: str | None = None
+    """The login it is about."""
+
+
+def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None) -> tuple[MongoStep, ...]:
+    """The steps from ``state`` to ``desired``.
+
+    A login that should work and does not exist is made only with credentials for it.
+
+    :raises Stalled: NameTaken, DataLost.
+    """
+    if state.ownership in (Ownership.STRANGER, Ownership.OTHER_TENANT):
+        raise Stalled("NameTaken", f"{state.conflict} was not made for {desired.tenant}; it is left alone")
+    view = state.detail
+    if not isinstance(view, View):
+        raise TypeError("the state was not observed by this engine")
+    if desired.presence is Presence.ABSENT:
+        return (*_refuse(view), *_drop(view))
+    if desired.presence is Presence.REFUSED:
+        return (*_refuse(view), *_version(desired, state, view.data))
+    if view.lost and not desired.recreate:
+        raise Stalled(
+            "DataLost",
+            f"{view.where} is gone from its server, though it was there. Restore it, or set the annotation "
+            f"{RECREATE_ANNOTATION} to a new value to start empty",
+        )
+    return (
+        *(() if view.data else (MongoStep("create-database"),)),
+        *_logins(desired, view, credentials),
+        *((MongoStep("mend"),) if view.data and view.findings else ()),
+        *_version(desired, state, present=True),
+        *_storage(desired, view),
+        *(MongoStep("retire-login", login) for login in desired.retired if login in view.logins),
+    )
+
+
+def _refuse(view: View) -> tuple[MongoStep, ...]:
+    steps = []
+    if any(login.enabled for login in view.logins.values()):
+        steps.append(MongoStep("refuse-logins"))
+    if steps or any(login.connections for login in view.logins.values()):
+        # A session may have begun between the observation and the refusal.
+        steps.append(MongoStep("end-sessions"))
+    return tuple(steps)
+
+
+def _drop(view: View) -> tuple[MongoStep, ...]:
+    if not view.begun and not view.data:
+        return ()
+    return (MongoStep("drop-database"), MongoStep("drop-rest"))
+
+
+def _logins(desired: Desired, view: View, credentials: Credentials | None) -> tuple[MongoStep, ...]:
+    steps = []
+    if credentials is not None:
+        kind = "set-password" if credentials.login in view.logins else "create-login"
+        steps.append(MongoStep(kind, credentials.login))
+    for name, login in view.logins.items():
+        if not login.enabled and name not in desired.retired:
+            steps.append(MongoStep("enable-login", name))
+    return tuple(steps)
+
+
+def _version(desired: Desired, state: DatabaseState, present: bool) -> tuple[MongoStep, ...]:
+    chain = desired.chain
+    if chain is None or not present:
+        return ()
+    if (state.version, state.digest, state.target) == (chain.version, chain.digest, None):
+        return ()
+    return (MongoStep("migrate"),)
+
+
+def _storage(desired: Desired, view: View) -> tuple[MongoStep, ...]:
+    if desired.read_only:
+        steps = () if view.read_only else (MongoStep("refuse-writes"),)
+        return (*steps, MongoStep("compact")) if view.data else steps
+    return (MongoStep("allow-writes"),) if view.read_only else ()
