@@ -94,7 +94,9 @@ def translate(error: Exception, what: str) -> ReconcileError | Stale:
     number, text = number_of(error), describe(error)
     if number == _SYNTAX:
         # The server repeats a part of the statement, which may be what nobody is to see.
-        return Stalled("ServerRefused", f"{what}: it does not understand a statement of the operator's [error 1064]")
+        return Stalled(
+            "ServerRefused", f"{what}: it does not understand a statement of the operator's [error 1064]"
+        )
     if number in _FULL:
         return Retryable("ServerOutOfResources", f"{what}: {text}")
     if is_of_server(error):

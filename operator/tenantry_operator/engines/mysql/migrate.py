@@ -101,10 +101,14 @@ class _Job:
         installed = self.desired.installed
         chains = [self.chain, *([installed] if installed is not None else [])]
         recorded = await books.recorded_chain(connection, self.database, self.chain.blueprint)
-        if installed is None or len(installed.migrations) < len(ledger):
+        try:
+            pending = path(self.chain, installed, ledger, self.where)
+        except Stalled as error:
+            if error.reason != "NewerVersion":
+                raise
             # A version that was begun and left again: its chain is nobody's to give any more.
-            installed = replace(recorded, migrations=recorded.migrations[: len(ledger)])
-        pending = path(self.chain, installed, ledger, self.where)
+            applied = replace(recorded, migrations=recorded.migrations[: len(ledger)])
+            pending = path(self.chain, applied, ledger, self.where)
         if found is None:
             return pending, False
         unfinished, checksum = found
