@@ -70,7 +70,7 @@ class MariaDb:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.port = _free_port()
-        self._options = options
+        self.options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -113,7 +113,7 @@ class MariaDb:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(
-                    f"--port={self.port}", "--bind-address=127.0.0.1", f"--socket={self.socket}", *self._options
+                    f"--port={self.port}", "--bind-address=127.0.0.1", f"--socket={self.socket}", *self.options
                 ),
                 stdout=log,
                 stderr=subprocess.STDOUT,

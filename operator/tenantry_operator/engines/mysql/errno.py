@@ -6,6 +6,8 @@ Sources: MySQL's "Server Error Message Reference" and MariaDB's "MariaDB Error C
 
 from __future__ import annotations
 
+import ssl
+
 import pymysql
 
 from tenantry_operator.engines.base import Stale
@@ -72,10 +74,12 @@ def answered(error: Exception) -> bool:
 
 def connect_error(error: Exception, server: str) -> ReconcileError | Stale:
     """What a failed attempt to connect means."""
-    text, number = describe(error), number_of(error)
+    text, number, cause = describe(error), number_of(error), error.__cause__
+    if cause is not None:
+        text = f"{text}: {' '.join(str(cause).split())}"
     if number in (1044, 1049):
         return Stale(f"a database on {server}: {text}")
-    if number in _LOGIN_REFUSED or number in _TLS:
+    if number in _LOGIN_REFUSED or number in _TLS or isinstance(cause, ssl.SSLCertVerificationError):
         return Stalled(
             "AdminLoginRefused",
             f"server {server} refuses the administrator's login: {text}. "

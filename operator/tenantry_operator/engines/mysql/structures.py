@@ -95,12 +95,12 @@ def _digest(objects: Mapping[str, str]) -> str:
 
 
 def compare(expected: Structure, found: Structure) -> Deviation:
-    """What differs, in words: ``table extra: added``. What belongs to a table that is itself added or missing is
-    left out. Pure."""
+    """What differs, in words: ``table extra: added``. What belongs to a table, or view, that is itself added or
+    missing is left out. Pure."""
     alone = {
-        words.removeprefix("table ")
+        words.partition(" ")[2]
         for words in expected.objects.keys() ^ found.objects.keys()
-        if _is_table(words)
+        if words.startswith(("table ", "view "))
     }
     lines, differing = [], []
     for words in sorted(expected.objects.keys() | found.objects.keys()):
@@ -108,13 +108,9 @@ def compare(expected: Structure, found: Structure) -> Deviation:
         if before == after:
             continue
         differing.append((words, after))
-        if (before or after or "").partition(_OF)[2] in alone and not _is_table(words):
+        if (before or after or "").partition(_OF)[2] in alone:
             continue
         how = "missing" if after is None else "added" if before is None else "changed"
         lines.append(f"{words}: {how}")
     digest = hashlib.sha256(repr(differing).encode()).hexdigest()[:32] if lines else ""
     return Deviation(tuple(lines), digest)
-
-
-def _is_table(words: str) -> bool:
-    return words.startswith("table ")

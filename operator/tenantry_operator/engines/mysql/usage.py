@@ -62,8 +62,8 @@ class Usage:
             self._passwords.pop(login, None)
             raise Retryable("ServerChanging", str(stale)) from None
         except Stalled as error:
-            self._passwords.pop(login, None)
             if error.reason == "AdminLoginRefused":
+                self._passwords.pop(login, None)
                 # It was locked, or somebody else set its password: it is opened anew the next time.
                 raise Retryable("ServerChanging", f"{where}: the reader's login was refused") from None
             raise
