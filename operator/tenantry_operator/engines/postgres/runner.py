@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from tenantry_operator.engines.base import Chain, DatabaseState, Desired, Mark, Migration, Ownership, Stale
+from tenantry_operator.engines.halfway import take_up
 from tenantry_operator.engines.path import path
 from tenantry_operator.engines.postgres import migrations, sessions
 from tenantry_operator.engines.postgres.catalog import Facts, ServerCatalog, observe_server
@@ -18,7 +19,7 @@ from tenantry_operator.engines.postgres.inside import SharedCatalog
 from tenantry_operator.engines.postgres.installation import Installation, render_roles
 from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.statements import Script
-from tenantry_operator.engines.postgres.unfinished import read_unfinished, take_up
+from tenantry_operator.engines.postgres.unfinished import read_unfinished
 from tenantry_operator.errors import ReconcileError, Stalled
 
 Look = Callable[[Desired], Awaitable[DatabaseState]]

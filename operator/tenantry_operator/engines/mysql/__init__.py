@@ -1,0 +1,19 @@
+"""MySQL 8.0 and MariaDB 10.6, and newer, administered without SUPER.
+
+Tests run against MariaDB. What is MySQL's alone is written by its manual and was not run: the queries of
+``mysql.user``, ``role_edges``, ``global_grants``, ``innodb_tablespaces`` and ``performance_schema.processlist``,
+IDENTIFIED BY, ``max_execution_time``.
+
+::
+
+    engine        observe, plan, apply: what the operator sees
+    plan, view    what to do, from what was observed (pure)
+    state         a snapshot, and what it says of one tenant database (pure)
+    privileges, names, flavour, hardening    rights, accounts, versions, what everybody reaches (pure)
+    catalog       the queries that observe a server
+    books         the operator's own database: marks, ledger
+    execute       what each step does; accounts, sessions: groups of statements
+    migrate, progress, lexer    running migrations, and how far they got
+    structures    how databases are defined
+    usage, connections, errno, sql
+"""

@@ -1,0 +1,225 @@
+"""MySQL and MariaDB as a database engine: observe, plan, apply."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pymysql
+import structlog
+
+from tenantry_crds.common import DatabaseEngine
+from tenantry_operator.engines.access import Access
+from tenantry_operator.engines.base import (
+    Chain,
+    Credentials,
+    DatabaseState,
+    Desired,
+    Deviation,
+    Presence,
+    ServerReport,
+    Stale,
+    Step,
+    Structure,
+    UsageRow,
+)
+from tenantry_operator.engines.mysql import hardening
+from tenantry_operator.engines.mysql.books import Kind
+from tenantry_operator.engines.mysql.catalog import Catalog, observe_server, read_flavour
+from tenantry_operator.engines.mysql.connections import Connections, ConnectionSettings
+from tenantry_operator.engines.mysql.errno import translate
+from tenantry_operator.engines.mysql.execute import Executor
+from tenantry_operator.engines.mysql.flavour import OLDEST, Flavour
+from tenantry_operator.engines.mysql.names import own_accounts
+from tenantry_operator.engines.mysql.plan import MySqlStep, plan
+from tenantry_operator.engines.mysql.state import MySqlState
+from tenantry_operator.engines.mysql.structures import compare, read_structures
+from tenantry_operator.engines.mysql.usage import Usage
+from tenantry_operator.engines.scratch import ENTRY, scratch_copy
+from tenantry_operator.errors import Retryable, Stalled
+from tenantry_operator.faults import reached
+
+_log = structlog.get_logger(__name__)
+
+
+class MySqlEngine:
+    """One MySQL or MariaDB server.
+
+    The administrator needs no SUPER, only::
+
+        GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO ...
+        GRANT ALL ON `%`.* TO ... WITH GRANT OPTION
+
+    where MySQL calls the third ``CONNECTION_ADMIN``.
+    """
+
+    def __init__(self, access: Access, *, installation: str, settings: ConnectionSettings | None = None) -> None:
+        used = settings or ConnectionSettings()
+        self._installation = installation
+        self._connections = Connections(access, used)
+        # Drift and quotas do not wait behind thousands of tenants that are made, or migrations that hang.
+        self._observing = Connections(access, replace(used, concurrency=1))
+        self._executor = Executor(self._connections)
+        self._usage = Usage(self._connections)
+        self._rehearsing = asyncio.Lock()
+        self._flavour: Flavour | None = None
+        self._catalog: Catalog | None = None
+
+    async def observe(self) -> MySqlState:
+        """Takes a snapshot of the whole server."""
+        taken_at = time.monotonic()
+        try:
+            async with self._observing.use() as connection:
+                # Servers are upgraded while they are used.
+                self._flavour = self._checked(await read_flavour(connection))
+                catalog = await observe_server(connection, self._flavour)
+        except (pymysql.MySQLError, Stale) as error:
+            raise self._observation_error(error) from None
+        self._catalog = catalog
+        return self._state(taken_at, catalog)
+
+    async def observe_one(self, desired: Desired) -> DatabaseState:
+        """Looks at one tenant database, fresh."""
+        taken_at = time.monotonic()
+        flavour = await self._which()
+        try:
+            async with self._connections.use() as connection:
+                catalog = await observe_server(
+                    connection,
+                    flavour,
+                    databases=[desired.names.database],
+                    accounts=own_accounts(desired.names),
+                )
+        except (pymysql.MySQLError, Stale) as error:
+            raise self._observation_error(error) from None
+        return self._state(taken_at, catalog).database(desired)
+
+    def plan(
+        self, desired: Desired, state: DatabaseState, credentials: Credentials | None
+    ) -> tuple[MySqlStep, ...]:
+        """The steps from ``state`` to ``desired``. Pure."""
+        return plan(desired, state, credentials)
+
+    async def apply(self, desired: Desired, steps: Sequence[Step], credentials: Credentials | None) -> None:
+        """Executes steps in order.
+
+        :raises Stale: when the server is not as the plan assumed.
+        """
+        for step in steps:
+            if not isinstance(step, MySqlStep):
+                raise TypeError(f"not a step of this engine: {step!r}")
+            flavour = await self._which()
+            if desired.presence is not Presence.LIVE:
+                self._usage.forget(desired)
+            try:
+                await self._executor.execute(flavour, desired, step, credentials)
+            except pymysql.MySQLError as error:
+                translated = translate(error, self._executor.where(desired))
+                if isinstance(translated, Stale):
+                    self._executor.forget_server()
+                raise translated from None
+            reached(step.name)
+
+    async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> Mapping[str, Structure]:
+        """Makes a scratch database, brings it along chains one after the other, and drops it."""
+        absent = replace(desired, presence=Presence.ABSENT, chain=None)
+        found: dict[str, Structure] = {}
+        installed: Chain | None = None
+        async with self._rehearsing:  # all copies of a blueprint have one name
+            await self._settle(absent)  # what a crash left
+            try:
+                for chain in chains:
+                    await self._settle(replace(desired, chain=chain, installed=installed))
+                    structure = await self.structure(desired) if chain.goes_on_from(installed) else None
+                    if structure is not None:
+                        found.setdefault(chain.digest, structure)
+                    installed = chain
+            finally:
+                await self._settle(absent)
+        return found
+
+    async def structure(self, desired: Desired) -> Structure | None:
+        """How the objects of a tenant database are defined now."""
+        database = desired.names.database
+        try:
+            flavour = await self._which()
+            async with self._connections.use() as connection:
+                found = await read_structures(connection, [database], mariadb=flavour.mariadb)
+        except (pymysql.MySQLError, Retryable) as error:
+            _log.info("a structure was not read", where=self._executor.where(desired), error=str(error))
+            return None
+        return found[database] if found[database].objects else None
+
+    def compare(self, expected: Structure, found: Structure) -> Deviation:
+        """What differs. The order of columns does not count."""
+        return compare(expected, found)
+
+    async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
+        """Drops scratch copies that a crash left; there are no templates."""
+        marks = self._catalog.marks.values() if self._catalog is not None else ()
+        scratch = {
+            row.mark.blueprint
+            for row in marks
+            if (row.mark.installation, row.mark.tenant, row.mark.database) == (self._installation, "", ENTRY)
+        }
+        for blueprint in sorted(scratch):
+            copy = scratch_copy(self._installation, blueprint, DatabaseEngine.MYSQL)
+            async with self._rehearsing:  # one that is being made is gone then
+                await self._settle(replace(copy, presence=Presence.ABSENT))
+
+    async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
+        """Runs usage queries read-only, within the tenant's data only."""
+        flavour = await self._which()
+        try:
+            return await self._usage.count(flavour, desired, queries)
+        except pymysql.MySQLError as error:
+            raise self._observation_error(error) from None
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._connections.close()
+        await self._observing.close()
+
+    async def _settle(self, desired: Desired) -> None:
+        await self.apply(desired, self.plan(desired, await self.observe_one(desired), None), None)
+
+    async def _which(self) -> Flavour:
+        if self._flavour is None:
+            try:
+                async with self._connections.use() as connection:
+                    self._flavour = self._checked(await read_flavour(connection))
+            except (pymysql.MySQLError, Stale) as error:
+                raise self._observation_error(error) from None
+        return self._flavour
+
+    def _checked(self, flavour: Flavour) -> Flavour:
+        if flavour.too_old:
+            oldest = ".".join(map(str, OLDEST[flavour.mariadb]))
+            raise Stalled(
+                "ServerTooOld",
+                f"server {self._connections.server} is {flavour.words}: use {oldest} or newer, whose definitions "
+                "happen as a whole or not at all",
+            )
+        return flavour
+
+    def _state(self, taken_at: float, catalog: Catalog) -> MySqlState:
+        facts = catalog.facts
+        report = ServerReport(
+            version=facts.flavour.words,
+            bytes=sum(size for name, size in catalog.sizes.items() if (Kind.DATABASE, name) in catalog.marks),
+            connections=facts.sessions,
+            max_connections=facts.max_connections,
+            unhardened=hardening.unhardened(catalog),
+            missing=hardening.missing(facts, self._connections.admin),
+        )
+        return MySqlState(taken_at, report, self._installation, catalog)
+
+    def _observation_error(self, error: pymysql.MySQLError | Stale) -> Exception:
+        where = f"server {self._connections.server}"
+        translated = error if isinstance(error, Stale) else translate(error, where)
+        if isinstance(translated, Stale):
+            # What is gone while it is looked at is looked at again.
+            return Retryable("ServerChanging", f"{where}: {translated}")
+        return translated

@@ -1,0 +1,68 @@
+"""What everybody on a server still reaches, and what the administrator lacks, with what helps. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from tenantry_operator.engines.mysql.catalog import Catalog, Facts, rights_of
+from tenantry_operator.engines.mysql.sql import account, literal
+
+_EVERYBODY = ("", "PUBLIC")
+
+
+def unhardened(catalog: Catalog) -> tuple[str, ...]:
+    """Statements that take away what any account may do, and accounts without a name.
+
+    An installation of MySQL or MariaDB may come with both: databases called ``test`` or ``test_...`` are open
+    to everybody then.
+    """
+    statements = [
+        f"DROP USER ''@{literal(anonymous.host)};" for anonymous in catalog.accounts.get("", ()) if anonymous.host
+    ]
+    for user in _EVERYBODY:
+        for grant in catalog.grants.get(user, ()):
+            where = f"User = {literal(user)} AND Host = {literal(grant.host)} AND Db = {literal(grant.pattern)}"
+            statements.append(f"DELETE FROM mysql.db WHERE {where}; FLUSH PRIVILEGES;")
+    return tuple(statements)
+
+
+def open_to_everybody(catalog: Catalog, database: str) -> str | None:
+    """The pattern by which everybody may use a database of that name; None: nobody may."""
+    for user in _EVERYBODY:
+        for grant in catalog.grants.get(user, ()):
+            if _matches(grant.pattern, database):
+                return grant.pattern
+    return None
+
+
+def _matches(pattern: str, database: str) -> bool:
+    expression = ""
+    escaped = False
+    for character in pattern:
+        if escaped:
+            expression += re.escape(character)
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        else:
+            expression += {"%": ".*", "_": "."}.get(character, re.escape(character))
+    return re.fullmatch(expression, database, re.IGNORECASE | re.DOTALL) is not None
+
+
+def missing(facts: Facts, admin: str) -> tuple[str, ...]:
+    """What the administrator may not do, what that is for, and the statement that allows it."""
+    rights = rights_of(facts.grants)
+    connection_admin = "CONNECTION ADMIN" if facts.flavour.mariadb else "CONNECTION_ADMIN"
+    wanted = [
+        ({"CREATE USER"}, "making logins", "CREATE USER"),
+        ({"PROCESS"}, "sizes, and the sessions of tenants", "PROCESS"),
+        ({"CONNECTION ADMIN", "SUPER"}, "ending the sessions of suspended tenants", connection_admin),
+    ]
+    lacking = [
+        f"{what}: GRANT {right} ON *.* TO {account(admin)}"
+        for any_of, what, right in wanted
+        if rights.isdisjoint({*any_of, "ALL PRIVILEGES"})
+    ]
+    if not facts.flavour.mariadb:
+        lacking.append("limiting how long statements run: MySQL has no such limit of accounts, MariaDB has")
+    return tuple(lacking)

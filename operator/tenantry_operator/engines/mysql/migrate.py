@@ -1,0 +1,287 @@
+"""Running migrations: statement by statement, as an account that is confined to the tenant's database.
+
+Neighbouring statements on data are one transaction. A definition (CREATE, ALTER, DROP, ...) commits what was
+before it and itself, and **cannot be rolled back**: when a later statement fails, what came before the last
+definition, and that definition, stay done. How far a migration got is known at any time (:mod:`.progress`), and it
+goes on from there: after a crash, and when a failed one is tried again. To get rid of one that is half done, go
+back to the version before: its rollback is run, which has to cope with what may not be there (``IF EXISTS``).
+
+What is lost with a session is lost when another takes over: temporary tables, and locks. Variables are set anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pymysql
+import structlog
+
+from tenantry_operator.engines.base import Chain, Credentials, Desired, Migration, Stale
+from tenantry_operator.engines.halfway import take_up
+from tenantry_operator.engines.mysql import accounts, books, privileges, progress
+from tenantry_operator.engines.mysql.books import MarkRow
+from tenantry_operator.engines.mysql.connections import Connection, Connections
+from tenantry_operator.engines.mysql.errno import BUSY, describe, is_of_server, number_of
+from tenantry_operator.engines.mysql.flavour import Flavour
+from tenantry_operator.engines.mysql.lexer import Statement, StatementKind, line_of, split
+from tenantry_operator.engines.mysql.names import definer_of
+from tenantry_operator.engines.mysql.progress import Progress
+from tenantry_operator.engines.mysql.sessions import end_sessions
+from tenantry_operator.engines.mysql.structures import read_structures
+from tenantry_operator.engines.path import path
+from tenantry_operator.errors import ReconcileError, Retryable, Stalled
+from tenantry_operator.faults import reached
+
+_log = structlog.get_logger(__name__)
+_LONGEST = 3600.0
+"""Seconds for one statement, when nobody says how long it may take."""
+
+
+class Migrator:
+    """Brings the databases of one server from version to version."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._recorded: set[str] = set()
+        """Checksums of the migrations whose texts are known to be in the books."""
+
+    async def run(self, flavour: Flavour, desired: Desired, where: str) -> None:
+        """Brings a database to the end of its chain.
+
+        :raises Stalled: MigrationFailed, MigrationEdited, RollbackMissing, NoPath, NewerVersion.
+        :raises Retryable: MigrationBlocked.
+        """
+        chain = desired.chain
+        if chain is None:
+            return
+        job = _Job(self, self._connections, flavour, desired, chain, where)
+        await job.run()
+
+    async def record(self, connection: Connection, migration: Migration) -> None:
+        """Keeps the text of a migration, so that it can be undone when nobody else has it any more."""
+        if migration.checksum not in self._recorded and not migration.undo:
+            await books.write_text(connection, migration)
+            self._recorded.add(migration.checksum)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One database on its way to one version."""
+
+    migrator: Migrator
+    connections: Connections
+    flavour: Flavour
+    desired: Desired
+    chain: Chain
+    where: str
+
+    @property
+    def database(self) -> str:
+        return self.desired.names.database
+
+    async def run(self) -> None:
+        async with self.connections.use() as connection:
+            row = await books.mark_of_database(connection, self.desired)
+            pending, half = await self._pending(connection)
+        done = replace(row.mark, version=self.chain.version, digest=self.chain.digest, target=None)
+        if pending:
+            # A text that cannot be run is refused before anything of it is.
+            for migration in pending:
+                self._statements(migration)
+            await self._apply(row, pending, half)
+        async with self.connections.use() as connection:
+            await books.write_mark(connection, replace(row, mark=done))
+
+    async def _pending(self, connection: Connection) -> tuple[tuple[Migration, ...], bool]:
+        """What is to be run, and whether the first of it was begun before."""
+        ledger = await books.read_ledger(connection, self.database)
+        found = await books.read_unfinished(connection, self.database)
+        installed = self.desired.installed
+        chains = [self.chain, *([installed] if installed is not None else [])]
+        recorded = await books.recorded_chain(connection, self.database, self.chain.blueprint)
+        try:
+            pending = path(self.chain, installed, ledger, self.where)
+        except Stalled as error:
+            if error.reason != "NewerVersion":
+                raise
+            # A version that was begun and left again: its chain is nobody's to give any more.
+            applied = replace(recorded, migrations=recorded.migrations[: len(ledger)])
+            pending = path(self.chain, applied, ledger, self.where)
+        if found is None:
+            return pending, False
+        unfinished, checksum = found
+        pending = take_up(pending, unfinished, [*chains, recorded], ledger, self.where)
+        if not pending or not unfinished.is_of(pending[0]):
+            return pending, False
+        if pending[0].checksum != checksum:
+            raise Stalled(
+                "MigrationEdited",
+                f"{self.where}: {pending[0].what} was edited while it was half done: put its text back, and make "
+                "the change a migration of a new version",
+            )
+        return pending, True
+
+    def _statements(self, migration: Migration) -> Sequence[Statement]:
+        statements = split(migration.text)
+        for statement in statements:
+            if statement.kind is StatementKind.REFUSED:
+                line = line_of(migration.text, statement.start)
+                word = statement.text.split(maxsplit=1)[0].upper()
+                raise Stalled(
+                    "MigrationFailed",
+                    f"{self.where}: {migration.what} of blueprint {self.chain.blueprint}, line {line}: leave out "
+                    f"{word}: the operator begins and ends transactions and chooses the database, and there is no "
+                    "DELIMITER: a body ends with the END of its BEGIN",
+                )
+        return statements
+
+    async def _apply(self, row: MarkRow, pending: Sequence[Migration], half: bool) -> None:
+        login = definer_of(self.desired.names)
+        credentials = Credentials(login, accounts.new_password())
+        async with self.connections.use() as connection:
+            # What an operator that died left running has to end before it is looked how far it got.
+            await self._close(connection)
+            await self._open(connection, credentials)
+        reached("migrator-opened")
+        timeout = self.desired.pace.timeout if self.desired.pace is not None else _LONGEST
+        patience = self.desired.pace.lock_timeout if self.desired.pace is not None else None
+        seconds = max(1, math.ceil(patience or self.connections.settings.lock_timeout))
+        variables: dict[str, int | float] = {"lock_wait_timeout": seconds, "innodb_lock_wait_timeout": seconds}
+        if self.flavour.mariadb:
+            variables["max_statement_time"] = timeout
+        try:
+            for number, migration in enumerate(pending):
+                # Each in a session of its own: what one sets is not for the next.
+                first = half and number == 0
+                await self._begin(row, migration, again=first)
+                async with self.connections.session(
+                    self.database, credentials, variables=variables, within=timeout
+                ) as session:
+                    await self._one(session, row, migration)
+                row = await self._end(row, migration)
+                reached("migration-done")
+        finally:
+            await self._close_quietly()
+
+    async def _begin(self, row: MarkRow, migration: Migration, *, again: bool) -> None:
+        async with self.connections.use() as connection:
+            if not again:
+                await self.migrator.record(connection, migration)
+                await progress.begin(connection, self.database)
+                under_way = replace(row.mark, target=self.chain.version)
+                await books.write_unfinished(connection, row, migration, under_way)
+            await progress.allow(connection, self.database, definer_of(self.desired.names))
+        reached("migration-begun")
+
+    async def _end(self, row: MarkRow, migration: Migration) -> MarkRow:
+        mark = replace(row.mark, target=self.chain.version)
+        async with self.connections.use() as connection:
+            await books.write_applied(connection, row, self.chain, migration, mark)
+            reached("migration-written-down")
+            await progress.end(connection, self.database, definer_of(self.desired.names))
+        return replace(row, mark=mark)
+
+    async def _one(self, session: Connection, row: MarkRow, migration: Migration) -> None:
+        statements = self._statements(migration)
+        stands = await progress.read(session, self.database)
+        if stands.before is not None:
+            moved = await self._definition(session) != stands.before
+            stands = Progress(stands.done + moved, None)
+            await progress.write(session, self.database, stands)
+        done = stands.done
+        number = 0
+        try:
+            for number, statement in enumerate(statements):
+                if number < done:
+                    if statement.kind is StatementKind.SESSION:
+                        await session.run(statement.text)
+                    continue
+                reached("migration-statement")
+                if statement.kind is StatementKind.DEFINITION:
+                    done = await self._define(session, statement, number)
+                else:
+                    if not session.get_transaction_status():
+                        await session.run("START TRANSACTION")
+                    await session.run(statement.text)
+            number = len(statements)
+            await progress.write(session, self.database, Progress(number, None))
+            await session.run("COMMIT")
+        except pymysql.MySQLError as error:
+            if is_of_server(error):
+                raise
+            statement = statements[min(number, len(statements) - 1)]
+            raise await self._explain(session, row, migration, statement, number, error) from None
+
+    async def _define(self, session: Connection, statement: Statement, number: int) -> int:
+        before = await self._definition(session)
+        await progress.write(session, self.database, Progress(number, before))
+        await session.run("COMMIT")
+        reached("definition-begun")
+        await session.run(statement.text)
+        reached("definition-done")
+        await progress.write(session, self.database, Progress(number + 1, None))
+        # Nothing of the session's own, such as autocommit, is relied on.
+        await session.run("COMMIT")
+        return number + 1
+
+    async def _definition(self, session: Connection) -> str:
+        found = await read_structures(session, [self.database], mariadb=self.flavour.mariadb)
+        return found[self.database].fingerprint
+
+    async def _explain(
+        self,
+        session: Connection,
+        row: MarkRow,
+        migration: Migration,
+        statement: Statement,
+        number: int,
+        error: pymysql.MySQLError,
+    ) -> ReconcileError:
+        await session.run("ROLLBACK")
+        done = (await progress.read(session, self.database)).done
+        # It was answered, so that it is known not to have happened.
+        await progress.write(session, self.database, Progress(done, None))
+        await session.run("COMMIT")
+        if not done:
+            async with self.connections.use() as connection:
+                await books.write_not_begun(connection, row)
+                await progress.end(connection, self.database, definer_of(self.desired.names))
+        what = f"{self.where}: {migration.what} of blueprint {self.chain.blueprint}"
+        if number_of(error) in BUSY:
+            return Retryable("MigrationBlocked", f"{what} could not be run now: {describe(error)}")
+        line = line_of(migration.text, statement.start)
+        rest = "Nothing of it is done"
+        if done:
+            rest = (
+                f"Statements 1 to {done} are done, and what they define is not rolled back; it goes on from there "
+                "when it is tried again"
+            )
+        return Stalled(
+            "MigrationFailed", f"{what} failed, line {line}, statement {number + 1}: {describe(error)}. {rest}"
+        )
+
+    async def _open(self, connection: Connection, credentials: Credentials) -> None:
+        there = await accounts.find(connection, self.flavour, credentials.login)
+        if there is None:
+            await accounts.create(connection, self.flavour, self.desired, credentials, privileges.DEFINER)
+        else:
+            row = await books.mark_of_login(connection, self.desired, credentials.login)
+            await accounts.set_password(connection, self.flavour, row, credentials)
+        await accounts.set_locked(connection, [credentials.login], locked=False)
+
+    async def _close(self, connection: Connection) -> None:
+        login = definer_of(self.desired.names)
+        if await accounts.find(connection, self.flavour, login) is not None:
+            await books.mark_of_login(connection, self.desired, login)
+            await accounts.set_locked(connection, [login], locked=True)
+            await end_sessions(connection, self.flavour, [login], self.where)
+
+    async def _close_quietly(self) -> None:
+        """What went wrong with the migration matters more; the next one closes it, too."""
+        try:
+            async with self.connections.use() as connection:
+                await self._close(connection)
+        except (pymysql.MySQLError, ReconcileError, Stale) as error:
+            _log.warning("a migrator stays open until the next migration", where=self.where, error=str(error))

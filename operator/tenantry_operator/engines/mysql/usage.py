@@ -1,0 +1,127 @@
+"""Usage queries: what a tenant's own data says of its use of a resource.
+
+The text is a blueprint author's. It runs as an account that may do nothing but SELECT in the tenant's database,
+inside a SELECT of the operator's, so that it can be no other statement, in a read-only transaction. The account's
+password is made by each process anew, and kept nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pymysql
+
+from tenantry_operator.engines.base import Credentials, Desired, Stale, UsageRow
+from tenantry_operator.engines.mysql import accounts, books, privileges
+from tenantry_operator.engines.mysql.connections import Connection, Connections, Row
+from tenantry_operator.engines.mysql.errno import TIMEOUTS, describe, is_of_server, number_of
+from tenantry_operator.engines.mysql.flavour import Flavour
+from tenantry_operator.engines.mysql.names import reader_of
+from tenantry_operator.errors import Retryable, Stalled
+
+TIMEOUT = 10
+"""Seconds that one query may take."""
+ROWS = 1000
+"""Labels that one query may have."""
+
+
+class Usage:
+    """Counts in the databases of one server."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._passwords: dict[str, str] = {}
+
+    async def count(
+        self, flavour: Flavour, desired: Desired, queries: Mapping[str, str]
+    ) -> dict[str, tuple[UsageRow, ...]]:
+        """Runs usage queries.
+
+        :param queries: by resource; each has the columns ``count`` and, if it likes, ``label`` and ``latest``.
+        :raises Stalled: UsageQueryFailed.
+        """
+        login = reader_of(desired.names)
+        where = f"database {desired.names.database} on {self._connections.server}"
+        if login not in self._passwords:
+            await self._open(flavour, desired)
+        variables: dict[str, int | float] = {"lock_wait_timeout": TIMEOUT}
+        if flavour.mariadb:
+            variables["max_statement_time"] = TIMEOUT
+        else:
+            variables["max_execution_time"] = TIMEOUT * 1000
+        counted = {}
+        credentials = Credentials(login, self._passwords[login])
+        try:
+            for resource, query in queries.items():
+                what = f"{where}: the usage query of {resource} of blueprint {desired.blueprint}"
+                async with self._connections.session(
+                    desired.names.database, credentials, variables=variables, within=TIMEOUT
+                ) as session:
+                    counted[resource] = await _count(session, query, what)
+        except Stale as stale:
+            self._passwords.pop(login, None)
+            raise Retryable("ServerChanging", str(stale)) from None
+        except Stalled as error:
+            if error.reason == "AdminLoginRefused":
+                self._passwords.pop(login, None)
+                # It was locked, or somebody else set its password: it is opened anew the next time.
+                raise Retryable("ServerChanging", f"{where}: the reader's login was refused") from None
+            raise
+        return counted
+
+    def forget(self, desired: Desired) -> None:
+        """The account may be gone, or locked."""
+        self._passwords.pop(reader_of(desired.names), None)
+
+    async def _open(self, flavour: Flavour, desired: Desired) -> None:
+        credentials = Credentials(reader_of(desired.names), accounts.new_password())
+        try:
+            async with self._connections.use() as connection:
+                await books.mark_of_database(connection, desired)
+                there = await accounts.find(connection, flavour, credentials.login)
+                if there is None:
+                    await accounts.create(connection, flavour, desired, credentials, privileges.READ)
+                else:
+                    row = await books.mark_of_login(connection, desired, credentials.login)
+                    await accounts.set_password(connection, flavour, row, credentials)
+                await accounts.set_locked(connection, [credentials.login], locked=False)
+        except Stale as stale:
+            raise Retryable("ServerChanging", str(stale)) from None
+        self._passwords[credentials.login] = credentials.password
+
+
+async def _count(session: Connection, query: str, what: str) -> tuple[UsageRow, ...]:
+    text = query.rstrip().rstrip(";")
+    try:
+        await session.run("START TRANSACTION READ ONLY")
+        rows = await session.run(f"SELECT * FROM ({text}\n) AS tenantry_rows LIMIT {ROWS + 1}")
+    except pymysql.MySQLError as error:
+        if number_of(error) in TIMEOUTS:
+            raise Stalled("UsageQueryFailed", f"{what} took longer than {TIMEOUT} s: {describe(error)}") from None
+        if is_of_server(error):
+            raise
+        raise Stalled("UsageQueryFailed", f"{what} failed: {describe(error)}") from None
+    return _rows(session.columns(), rows, what)
+
+
+def _rows(columns: Sequence[str], rows: Sequence[Row], what: str) -> tuple[UsageRow, ...]:
+    if len(rows) > ROWS:
+        raise Stalled("UsageQueryFailed", f"{what} has more than {ROWS} rows: group by something coarser")
+    result = []
+    for values in rows:
+        row = dict(zip(columns, values, strict=True))
+        label, latest = row.get("label"), row.get("latest")
+        try:
+            result.append(
+                UsageRow(
+                    label="" if label is None else str(label)[:253],
+                    count=int(row["count"]),
+                    latest=None if latest is None else str(latest)[:64],
+                )
+            )
+        except (KeyError, TypeError, ValueError):
+            raise Stalled(
+                "UsageQueryFailed",
+                f"{what} needs a column count with whole numbers, and may have label and latest",
+            ) from None
+    return tuple(result)

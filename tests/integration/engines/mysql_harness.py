@@ -1,0 +1,341 @@
+"""A real MariaDB server, administered without SUPER, and what the tests of all engines do with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from tenantry_crds.common import DatabaseEngine
+from tenantry_local import programs
+from tenantry_operator.engines.access import Access
+from tenantry_operator.engines.base import Chain, Desired, Migration
+from tenantry_operator.engines.mysql.connections import ConnectionSettings
+from tenantry_operator.engines.mysql.engine import MySqlEngine
+from tenantry_operator.engines.mysql.names import BOOKS, own_accounts
+
+ADMIN = "tenantry_admin"
+PASSWORD = "not-a-secret-in-a-test"
+_SYSTEM_TABLES = (
+    "mysql_system_tables.sql",
+    "mysql_performance_tables.sql",
+    "mysql_system_tables_data.sql",
+    "maria_add_gis_sp_bootstrap.sql",
+    "mysql_sys_schema.sql",
+)
+_OPTIONS = (
+    "--innodb-buffer-pool-size=32M",
+    "--innodb-log-file-size=16M",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--skip-name-resolve",
+    "--max-connections=100",
+)
+
+
+class Refused(Exception):
+    """The server did not do what a tenant asked for."""
+
+
+def _account() -> dict[str, Any]:
+    """MariaDB refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("mysql", "nobody"):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    raise RuntimeError("running as root, and there is no user mysql or nobody to run the server as")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MariaDb:
+    """One server in a folder."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self.options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket(self) -> Path:
+        """Where root logs in without a password."""
+        return self.folder / "socket"
+
+    def _command(self, *options: str) -> list[str]:
+        return [
+            str(programs.find("mariadbd")),
+            "--no-defaults",
+            f"--datadir={self.folder / 'data'}",
+            f"--tmpdir={self.folder / 'tmp'}",
+            *_OPTIONS,
+            *options,
+        ]
+
+    def install(self) -> None:
+        """Makes the system tables, as mariadb-install-db does, which needs programs of another package."""
+        account = _account()
+        for name in ("", "data", "tmp"):
+            path = self.folder / name
+            path.mkdir(exist_ok=True)
+            if account:
+                os.chown(path, account["user"], account["group"])
+        share = Path("/usr/share/mysql")
+        texts = [(share / name).read_text(encoding="utf-8") for name in _SYSTEM_TABLES]
+        script = "\n".join(["CREATE DATABASE mysql;", "USE mysql;", "SET @auth_root_socket = NULL;", *texts])
+        subprocess.run(
+            self._command("--bootstrap", "--max-allowed-packet=8M", "--default-storage-engine=Aria"),
+            input=script.encode(),
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **account,
+        )
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(
+                    f"--port={self.port}", "--bind-address=127.0.0.1", f"--socket={self.socket}", *self.options
+                ),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                **_account(),
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                # The driver leaves a socket open that does not connect.
+                with socket.create_connection((self.host, self.port), timeout=1):
+                    return
+            except OSError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stops the server."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None
+
+    def harden(self) -> None:
+        """Makes the administrator, with the rights that the documentation asks for."""
+        with self.root() as root:
+            root.execute(f"CREATE USER '{ADMIN}'@'%' IDENTIFIED BY '{PASSWORD}'")
+            root.execute(f"GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO '{ADMIN}'@'%'")
+            root.execute(f"GRANT ALL ON `%`.* TO '{ADMIN}'@'%' WITH GRANT OPTION")
+
+    @contextlib.contextmanager
+    def root(self, database: str | None = None) -> Iterator[Any]:
+        """What the operator never has: for setting up and looking behind the scenes."""
+        with self._session(unix_socket=str(self.socket), user="root", database=database) as cursor:
+            yield cursor
+
+    @contextlib.contextmanager
+    def login(self, user: str, database: str | None, password: str = PASSWORD) -> Iterator[Any]:
+        """A session of a tenant's own login, over TCP."""
+        with self._session(
+            host=self.host, port=self.port, user=user, password=password, database=database
+        ) as cursor:
+            yield cursor
+
+    @contextlib.contextmanager
+    def _session(self, **options: Any) -> Iterator[Any]:
+        connection = pymysql.connect(autocommit=True, charset="utf8mb4", read_timeout=30, **options)
+        try:
+            yield connection.cursor()
+        finally:
+            with contextlib.suppress(pymysql.MySQLError):
+                connection.close()
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of one statement, as root."""
+        with self.root() as root:
+            root.execute(statement, values or None)
+            return list(root.fetchall())
+
+    def access(self, **changes: Any) -> Access:
+        """How the operator reaches it."""
+        values = {"username": ADMIN, "password": PASSWORD, "sslmode": "disable", **changes}
+        return Access(engine=DatabaseEngine.MYSQL, host=self.host, port=self.port, **values)
+
+
+ITEMS = "CREATE TABLE items (name VARCHAR(100) PRIMARY KEY, value TEXT)"
+NOTE = "ALTER TABLE items ADD COLUMN note TEXT"
+
+
+class Client:
+    """A program of a tenant's."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Executes a statement.
+
+        :raises Refused: when the server does not.
+        """
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(statement, values or None)
+                return list(cursor.fetchall())
+        except pymysql.MySQLError as error:
+            raise Refused(str(error)) from None
+
+    async def put(self, key: str, value: str) -> None:
+        self.run("REPLACE INTO items (name, value) VALUES (%s, %s)", key, value)
+
+    async def get(self, key: str) -> str | None:
+        rows = self.run("SELECT value FROM items WHERE name = %s", key)
+        return str(rows[0][0]) if rows else None
+
+    async def delete(self, key: str) -> None:
+        self.run("DELETE FROM items WHERE name = %s", key)
+
+    async def has_version_2(self) -> bool:
+        return bool(self.run("SHOW COLUMNS FROM items LIKE 'note'"))
+
+    async def close(self) -> None:
+        with contextlib.suppress(pymysql.MySQLError):
+            self._connection.close()
+
+
+class Harness:
+    """MariaDB, for the tests of all engines."""
+
+    name = "mysql"
+    kind = DatabaseEngine.MYSQL
+
+    def __init__(self) -> None:
+        self._server: MariaDb | None = None
+
+    @property
+    def server(self) -> MariaDb:
+        """The server, once it was started."""
+        if self._server is None:
+            raise RuntimeError("the server was not started")
+        return self._server
+
+    def start(self, folder: Path) -> None:
+        self._server = MariaDb(folder)
+        self._server.install()
+        self._server.start()
+        self._server.harden()
+
+    def stop(self) -> None:
+        self.server.stop()
+        shutil.rmtree(self.server.folder, ignore_errors=True)
+
+    def engine(self, installation: str = "test") -> MySqlEngine:
+        settings = ConnectionSettings(lock_timeout=1, pause=0.1, longest_pause=0.2)
+        return MySqlEngine(self.server.access(), installation=installation, settings=settings)
+
+    def chain(self, version: int) -> Chain:
+        first = Migration("1", "items", ITEMS, rollback="DROP TABLE items")
+        second = Migration("2", "note", NOTE, rollback="ALTER TABLE items DROP COLUMN note")
+        third = Migration("3", "broken", "ALTER TABLE nothing ADD COLUMN more INT", rollback="DO 0")
+        migrations = {1: [first], 2: [first, second], 3: [first, second, third]}[version]
+        return Chain.of(f"shop/{self.name}", str(version), migrations, [str(n + 1) for n in range(version)])
+
+    async def client(self, desired: Desired, login: str, password: str) -> Client:
+        try:
+            connection = pymysql.connect(
+                host=self.server.host,
+                port=self.server.port,
+                user=login,
+                password=password,
+                database=desired.names.database,
+                autocommit=True,
+                read_timeout=10,
+            )
+        except pymysql.MySQLError as error:
+            raise Refused(str(error)) from None
+        return Client(connection)
+
+    async def attacks(self, own: Client, other: Desired) -> dict[str, Callable[[], Awaitable[object]]]:
+        theirs, login = f"`{other.names.database}`", f"'{other.names.login_a}'@'%'"
+        texts = {
+            "read another's table": f"SELECT * FROM {theirs}.items",
+            "write another's table": f"INSERT INTO {theirs}.items (name) VALUES ('x')",
+            "use another's database": f"USE {theirs}",
+            "drop another's database": f"DROP DATABASE {theirs}",
+            "see another's definitions": "SELECT * FROM information_schema.tables WHERE table_schema = "
+            f"'{other.names.database}'",
+            "see another's sessions": "SELECT * FROM information_schema.processlist WHERE user <> "
+            "SUBSTRING_INDEX(CURRENT_USER(), '@', 1)",
+            "see another's rights": f"SHOW GRANTS FOR {login}",
+            "set another's password": f"SET PASSWORD FOR {login} = PASSWORD('x')",
+            "drop another's login": f"DROP USER {login}",
+            "read the operator's books": f"SELECT * FROM {BOOKS}.marks",
+            "read the ledger": f"SELECT * FROM {BOOKS}.ledger",
+            "read all passwords": "SELECT * FROM mysql.global_priv",
+            "make a login": "CREATE USER 'intruder'@'%'",
+            "make a database": "CREATE DATABASE intruder",
+            "take rights": f"GRANT ALL ON {theirs}.* TO CURRENT_USER()",
+            "read a file": "SELECT 1 FROM DUAL WHERE LOAD_FILE('/etc/passwd') IS NOT NULL",
+            "write a file": "SELECT 1 INTO OUTFILE '/tmp/intruder'",
+            "load a file": "LOAD DATA INFILE '/etc/passwd' INTO TABLE items (name)",
+            "set a global variable": "SET GLOBAL max_connections = 1",
+            "act as another": f"CREATE DEFINER = {login} PROCEDURE intrude() SELECT 1",
+        }
+        attacks: dict[str, Callable[[], Awaitable[object]]] = {}
+        for what, text in texts.items():
+
+            async def attack(text: str = text) -> object:
+                return own.run(text)
+
+            attacks[what] = attack
+        return attacks
+
+    async def break_something(self, desired: Desired) -> str:
+        with self.server.root() as root:
+            database = desired.names.database.replace("_", "\\_")
+            for login in desired.names.logins:
+                with contextlib.suppress(pymysql.MySQLError):
+                    root.execute(f"REVOKE INSERT ON `{database}`.* FROM '{login}'@'%'")
+        return "INSERT"
+
+    async def lose_data(self, desired: Desired) -> None:
+        with self.server.root() as root:
+            root.execute(f"DROP DATABASE `{desired.names.database}`")
+
+    async def leftovers(self, desired: Desired) -> list[str]:
+        names, query = desired.names, self.server.query
+        found = [f"database {row[0]}" for row in query("SHOW DATABASES") if row[0] == names.database]
+        for login in own_accounts(names):
+            for table in ("global_priv", "db", "tables_priv", "procs_priv"):
+                rows = query(f"SELECT COUNT(*) FROM mysql.{table} WHERE User = %s", login)
+                found += [f"{login} in {table}"] if rows[0][0] else []
+            rows = query(f"SELECT mark FROM {BOOKS}.marks WHERE name = %s", login)
+            found += [f"mark on {login}"] if rows else []
+        for table, column in (("marks", "name"), ("ledger", "tenant_database"), ("unfinished", "tenant_database")):
+            rows = query(f"SELECT * FROM {BOOKS}.{table} WHERE {column} = %s", names.database)
+            found += [f"{table} of {names.database}"] if rows else []
+        runs = query("SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'run\\_%%'")
+        return found + [f"progress {row[0]}" for row in runs]
+
+    def stop_server(self) -> None:
+        self.server.stop()
+
+    def start_server(self) -> None:
+        self.server.start()

@@ -1,0 +1,160 @@
+"""What a tenant's own login tries, and does not get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pymysql
+import pytest
+
+from tenantry_operator.engines.mysql.names import definer_of, reader_of
+from tests.integration.engines.mysql_harness import ADMIN, PASSWORD, Client, Harness, Refused
+
+ITEMS = "CREATE TABLE items (name VARCHAR(100) PRIMARY KEY, value TEXT)"
+BOTH = pytest.mark.parametrize("ddl", [False, True])
+
+
+async def client(harness: Harness, desired: Any) -> Client:
+    return await harness.client(desired, desired.names.login_a, PASSWORD)
+
+
+@BOTH
+async def test_all_that_every_engine_is_attacked_with(
+    ddl: bool, blueprint: Callable[..., Any], harness: Harness
+) -> None:
+    shop = blueprint(ITEMS)
+    acme, globex = await shop.make("acme", ddl=ddl), await shop.make("globex", ddl=ddl)
+    with shop.login(globex) as neighbour:
+        neighbour.execute("INSERT INTO items VALUES ('secret', 'of globex')")
+        own = await client(harness, acme)
+        attacks = await harness.attacks(own, globex)
+        assert len(attacks) > 15
+        for what, attack in attacks.items():
+            try:
+                found = await attack()
+            except Refused:
+                continue
+            assert not found, f"{what}: {found!r}"
+        await own.close()
+        neighbour.execute("SELECT value FROM items")
+        assert neighbour.fetchall() == (("of globex",),)
+    assert await shop.is_settled(acme)
+    assert await shop.is_settled(globex)
+
+
+@BOTH
+async def test_names_that_are_alike_are_not_the_same(
+    ddl: bool, blueprint: Callable[..., Any], harness: Harness
+) -> None:
+    shop = blueprint(ITEMS)
+    # In GRANT an underscore stands for any character.
+    acme = await shop.make("a_b", ddl=ddl)
+    others = [await shop.make("axb", ddl=ddl), await shop.make("a-b", ddl=ddl)]
+    own = await client(harness, acme)
+    for other in others:
+        with pytest.raises(Refused):
+            own.run(f"SELECT * FROM `{other.names.database}`.items")
+        with pytest.raises(Refused):
+            own.run(f"USE `{other.names.database}`")
+    with pytest.raises(Refused):
+        own.run(f"CREATE DATABASE `{acme.names.database.replace('_', 'x')}`")
+    await own.close()
+
+
+@BOTH
+async def test_nobody_elses_session_is_seen_or_ended(
+    ddl: bool, blueprint: Callable[..., Any], harness: Harness
+) -> None:
+    shop = blueprint(ITEMS)
+    acme, globex = await shop.make("acme", ddl=ddl), await shop.make("globex", ddl=ddl)
+    own = await client(harness, acme)
+    with shop.login(globex) as neighbour:
+        neighbour.execute("SELECT CONNECTION_ID()")
+        number = neighbour.fetchone()[0]
+        for statement in (f"KILL {number}", f"KILL QUERY {number}"):
+            with pytest.raises(Refused):
+                own.run(statement)
+        # It ends those that one may end: none.
+        own.run(f"KILL USER '{globex.names.login_a}'")
+        assert {row[1] for row in own.run("SHOW PROCESSLIST")} == {acme.names.login_a}
+        neighbour.execute("SELECT 1")
+    await own.close()
+
+
+@BOTH
+async def test_a_login_cannot_free_itself(ddl: bool, blueprint: Callable[..., Any], harness: Harness) -> None:
+    shop = blueprint(ITEMS)
+    acme = await shop.make("acme", ddl=ddl)
+    definer, login = definer_of(acme.names), acme.names.login_a
+    own = await client(harness, acme)
+    for statement in (
+        f"ALTER USER '{login}'@'%' ACCOUNT UNLOCK",
+        "ALTER USER CURRENT_USER() WITH MAX_USER_CONNECTIONS 1000",
+        f"ALTER USER '{definer}'@'%' ACCOUNT UNLOCK",
+        f"SET PASSWORD FOR '{definer}'@'%' = PASSWORD('x')",
+        f"SET PASSWORD FOR '{ADMIN}'@'%' = PASSWORD('x')",
+        f"SET ROLE '{definer}'",
+        f"CREATE DEFINER = '{definer}'@'%' VIEW v AS SELECT * FROM items",
+        f"CREATE DEFINER = '{ADMIN}'@'%' VIEW v AS SELECT * FROM mysql.global_priv",
+        f"CREATE DEFINER = '{ADMIN}'@'%' TRIGGER t BEFORE INSERT ON items FOR EACH ROW SET @a = 1",
+        "CREATE EVENT later ON SCHEDULE EVERY 1 SECOND DO DELETE FROM items",
+        "FLUSH PRIVILEGES",
+        "INSTALL SONAME 'auth_socket'",
+        "CREATE FUNCTION lib_mysqludf RETURNS STRING SONAME 'x.so'",
+        "SHUTDOWN",
+        "CHANGE MASTER TO MASTER_HOST = 'x'",
+        "SET GLOBAL general_log = 1",
+        "CREATE SERVER s FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'localhost')",
+        "SELECT * FROM mysql.db",
+        "SELECT * FROM information_schema.innodb_sys_tablespaces",
+    ):
+        with pytest.raises(Refused):
+            own.run(statement)
+    await own.close()
+    assert await shop.is_settled(acme)
+
+
+async def test_a_login_defines_nothing_unless_it_may(blueprint: Callable[..., Any], harness: Harness) -> None:
+    shop = blueprint(ITEMS)
+    acme = await shop.make("acme")
+    own = await client(harness, acme)
+    for statement in (
+        "CREATE TABLE t (i INT)",
+        "ALTER TABLE items ADD COLUMN x INT",
+        "DROP TABLE items",
+        "TRUNCATE items",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE PROCEDURE p() SELECT 1",
+        "CREATE INDEX i ON items (name)",
+        f"DROP DATABASE `{acme.names.database}`",
+    ):
+        with pytest.raises(Refused, match="denied"):
+            own.run(statement)
+    own.run("CREATE TEMPORARY TABLE t (i INT)")
+    await own.close()
+
+
+async def test_the_operators_accounts_cannot_be_guessed(blueprint: Callable[..., Any]) -> None:
+    shop = blueprint(ITEMS)
+    acme = await shop.make("acme")
+    await shop.engine.usage(acme, {"items": "SELECT COUNT(*) AS count FROM items"})
+    for account in (definer_of(acme.names), reader_of(acme.names)):
+        for password in ("", PASSWORD, account):
+            with pytest.raises(pymysql.MySQLError), shop.server.login(account, None, password):
+                pass
+
+
+async def test_no_password_is_in_the_servers_log(blueprint: Callable[..., Any]) -> None:
+    shop = blueprint(ITEMS)
+    log = shop.server.folder / "general.log"
+    shop.server.query(f"SET GLOBAL general_log_file = '{log}'")
+    shop.server.query("SET GLOBAL general_log = 1")
+    try:
+        await shop.make("acme")
+        await shop.make("globex")
+    finally:
+        shop.server.query("SET GLOBAL general_log = 0")
+    text = log.read_text(encoding="utf-8", errors="replace")
+    assert "CREATE USER" in text
+    assert PASSWORD not in text
