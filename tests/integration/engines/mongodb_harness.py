@@ -26,6 +26,7 @@ from tenantry_operator.engines.base import Chain, Desired, Migration
 from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.engines.mongodb.errors import refused, refused_login, sqlstate
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
+from tests.integration.engines.harness import Refused
 
 BINARIES = Path(
     os.environ.get("TENANTRY_TEST_POSTGRES")
@@ -35,10 +36,6 @@ BINARIES = Path(
 ADMIN = "tenantry_admin"
 PASSWORD = "not-a-secret-in-a-test"
 DATABASE = "ferretdb"
-
-
-class Refused(Exception):
-    """The server refused it."""
 
 
 @contextlib.contextmanager

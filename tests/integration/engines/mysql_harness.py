@@ -22,6 +22,7 @@ from tenantry_operator.engines.base import Chain, Desired, Migration
 from tenantry_operator.engines.mysql.connections import ConnectionSettings
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.engines.mysql.names import BOOKS, own_accounts
+from tests.integration.engines.harness import Refused
 
 ADMIN = "tenantry_admin"
 PASSWORD = "not-a-secret-in-a-test"
@@ -39,10 +40,6 @@ _OPTIONS = (
     "--skip-name-resolve",
     "--max-connections=100",
 )
-
-
-class Refused(Exception):
-    """The server did not do what a tenant asked for."""
 
 
 def _account() -> dict[str, Any]:

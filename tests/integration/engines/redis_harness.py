@@ -24,13 +24,10 @@ from tenantry_operator.engines.base import Chain, Desired, Migration
 from tenantry_operator.engines.binding import key_prefix
 from tenantry_operator.engines.redis.connections import ConnectionSettings
 from tenantry_operator.engines.redis.engine import RedisEngine
+from tests.integration.engines.harness import Refused
 
 ADMIN = "tenantry-admin"
 PASSWORD = "not-a-secret-in-a-test"
-
-
-class Refused(Exception):
-    """The server refused a login, or what a login asked for."""
 
 
 def program() -> Path:
