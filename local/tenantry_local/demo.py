@@ -1,4 +1,4 @@
-"""``make demo``: the examples, live: three tenants, three isolations, one suspension, REST.
+"""``make demo``: the examples, live: isolations, a suspension, REST, a dedicated server, four engines.
 
 Everything it says was just tried against the servers; what turns out otherwise ends it with an error.
 """
@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from tenantry_local import rest
+from tenantry_local import logins, programs, rest
 from tenantry_local.cluster import Cluster
 from tenantry_local.errors import LocalError
 from tenantry_local.kubectl import kubectl_binary
@@ -29,6 +29,7 @@ from tenantry_local.tenants import TenantView, server_message, try_login, try_st
 NAMESPACE = "shop"
 MANAGER = "tenantry-demo"
 EXAMPLES = CHECKOUT / "examples" / "shop"
+ENGINES, STUDIO = CHECKOUT / "examples" / "engines", "studio"
 
 
 def run(cluster: Cluster) -> int:
@@ -49,6 +50,8 @@ def run(cluster: Cluster) -> int:
     for call, answer in rest.walk(cluster):
         console.print(f"  {call}", style="bold", markup=False, soft_wrap=True)
         console.print(f"    {answer}", markup=False, soft_wrap=True)
+    console.rule("[bold]6. A server of its own, and four engines at once", align="left")
+    _show_engines(cluster, console)
     console.rule("[bold]What to try next", align="left")
     _show_next(cluster, console, tenants[0])
     return 0
@@ -146,6 +149,28 @@ def _show_suspension(cluster: Cluster, console: Console, tenant: TenantView) -> 
     if refusal is not None:
         raise LocalError(f"{tenant.name} is active again, and yet its login is refused: {refusal}")
     console.print(f"  {tenant.name} resumed: [green]login works[/], the data is where it was")
+
+
+def _show_engines(cluster: Cluster, console: Console) -> None:
+    programs.install()
+    flags = ("--server-side", "--force-conflicts", f"--field-manager={MANAGER}")
+    cluster.kubectl("apply", *flags, "-f", str(ENGINES))
+    wait_for_tenants(cluster.kubectl, STUDIO, lambda tenant: tenant.ready and tenant.phase == "Ready", timeout=180)
+    table = Table("Tenant", "Database", "Engine", "Server", "Written and read with its login")
+    for tenant in cluster.kubectl.get("tenants.tenantry.dev", "-n", STUDIO)["items"]:
+        for database in tenant["status"]["databases"]:
+            secret = cluster.kubectl.secret(STUDIO, database["secret"])
+            try:
+                word = logins.use(secret)
+            except logins.Refused as error:
+                raise LocalError(f"{tenant['metadata']['name']} cannot use {database['name']}: {error}") from error
+            server = f"{database['instanceNamespace']}/{database['instance']}"
+            name = tenant["metadata"]["name"]
+            table.add_row(name, database["database"], database["engine"], server, f"[green]{word}[/]")
+    console.print(table)
+    console.print("  the servers are pods of StatefulSets, which the node runs as processes of this machine:")
+    for line in cluster.kubectl("get", "pods", "-A", "-l", "tenantry.dev/instance").splitlines():
+        console.print(f"    {line}", markup=False, soft_wrap=True)
 
 
 def _show_next(cluster: Cluster, console: Console, tenant: TenantView) -> None:

@@ -316,9 +316,13 @@ class ServerReport:
 class ServerState(Protocol):
     """A snapshot of one server, taken with a number of queries that does not depend on its tenants."""
 
-    taken_at: float
-    """When, in seconds of :func:`time.monotonic`, the snapshot was begun."""
-    report: ServerReport
+    @property
+    def taken_at(self) -> float:
+        """When, in seconds of :func:`time.monotonic`, the snapshot was begun."""
+
+    @property
+    def report(self) -> ServerReport:
+        """The server as a whole."""
 
     def database(self, desired: Desired) -> DatabaseState:
         """What the snapshot says of one tenant database. Pure; costs no query."""
