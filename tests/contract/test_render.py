@@ -580,7 +580,7 @@ def test_closed_its_health_is_open_and_an_administrator_may_do_all(stack: Stack,
 
 def test_services_come_with_the_tenant_and_get_its_plugins(stack: Stack) -> None:
     api = stack.api
-    template = {"image": "python:3", "command": ["python3", "-m", "http.server", "8000"]}
+    template = {"image": "python:3", "command": ["sleep", "3600"]}
     api.apply(
         manifest("Blueprint", "render-web", {"service": {**template, "port": 8000}}, namespace="default"),
         manifest("Blueprint", "render-worker", {"service": template}, namespace="default"),

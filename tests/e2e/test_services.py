@@ -32,7 +32,7 @@ QUICK = {
 }
 WEB = {
     "image": "python:3",
-    "command": ["python3", "-m", "http.server", "$(PORT)"],
+    "command": ["python3", "-m", "http.server", "--bind", "0.0.0.0", "$(PORT)"],
     "port": 8000,
     "env": [{"name": "GREETING", "value": "hello $(TENANTRY_TENANT_ID)"}],
     "probes": {"readiness": {"tcpSocket": {}, "periodSeconds": 1}},
