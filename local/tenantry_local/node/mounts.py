@@ -169,7 +169,16 @@ async def place(
             if mount["name"] not in written:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 account.folder(folder) if not folder.exists() else None
-        folders[str(PurePosixPath(mount["mountPath"]))] = str(folder)
+        path = PurePosixPath(mount["mountPath"])
+        folders[str(path)] = str(folder)
+        if not Path(path.parent).exists():
+            # A folder that is there for its mounts only, such as $SERVICE_BINDING_ROOT.
+            parent = root
+            for part in path.parent.parts[1:]:
+                parent = account.folder(parent / part)
+            (parent / path.name).unlink(missing_ok=True)
+            (parent / path.name).symlink_to(folder)
+            folders[str(path.parent)] = str(parent)
     return folders, written
 
 
