@@ -6,6 +6,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.e2e.support import NOTES, Api, Object, blueprint, is_ready, manifest,
 
 pytestmark = pytest.mark.e2e
 
+ROOT = Path(__file__).resolve().parents[2]
 SPACE = "programs"
 QUICK = {
     "TENANTRY_SWEEP_INTERVAL": "2s",
@@ -83,7 +85,9 @@ def served(name: str, of: str = "web", **spec: Any) -> Object:
     return manifest("Tenant", name, wanted, namespace=SPACE)
 
 
-def running(api: Api, name: str, also: Callable[[Object], bool] = lambda tenant: True) -> Object:
+def running(
+    api: Api, name: str, also: Callable[[Object], bool] = lambda tenant: True, where: str = SPACE
+) -> Object:
     def done(tenant: Object | None) -> bool:
         return (
             tenant is not None
@@ -92,12 +96,12 @@ def running(api: Api, name: str, also: Callable[[Object], bool] = lambda tenant:
             and also(tenant)
         )
 
-    return api.wait("tenant", name, SPACE, done)
+    return api.wait("tenant", name, where, done)
 
 
-def asked(api: Api, name: str) -> Object:
+def asked(api: Api, name: str, where: str = SPACE) -> Object:
     """What the tenant's program answers."""
-    (pod,) = pods_of(api, SPACE, f"tenantry.dev/tenant={name}")
+    (pod,) = pods_of(api, where, f"tenantry.dev/tenant={name},tenantry.dev/service=web")
     with urllib.request.urlopen(f"http://{pod['status']['podIP']}:8000/", timeout=10) as answer:
         found: Object = json.loads(answer.read())
     return found
@@ -130,6 +134,24 @@ def test_after_a_rotation_the_program_has_the_new_login_before_the_old_one_goes(
     while len(pods_of(api, SPACE, "tenantry.dev/tenant=rotated")) > 1 and time.monotonic() < deadline:
         time.sleep(0.2)
     assert asked(api, "rotated")["login"] not in (login, None)
+
+
+def test_the_example_runs_as_it_is(api: Api) -> None:
+    api.kubectl("apply", "--server-side", "-f", str(ROOT / "examples/services"))
+    found = running(api, "corner-shop", where="storefront")
+    assert {each["name"]: each.get("address") for each in found["status"]["services"]} == {
+        "web": "corner-shop-web.storefront.svc:8000",
+        "worker": None,
+    }
+    (database,) = found["status"]["databases"]
+    assert asked(api, "corner-shop", "storefront") == {
+        "title": "The shop of corner-shop",
+        "database": database["database"],
+        "login": database["login"],
+    }
+    api.delete("tenant", "corner-shop", "storefront")
+    api.gone("deployment", "corner-shop-web", "storefront")
+    api.delete("namespace", "storefront")
 
 
 def test_suspended_it_is_gone_and_comes_back(api: Api) -> None:
