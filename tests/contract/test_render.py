@@ -655,7 +655,7 @@ def test_redis_is_a_database_of_its_own(stack: Stack) -> None:
         }
         secret = api.secret("default", slug, "redis")
         with redis.Redis.from_url(secret["uri"]) as store:
-            assert store.set(f"{slug}:greeting", "hello")
+            assert store.set(f"{secret['prefix']}greeting", "hello")
             with pytest.raises(redis.exceptions.NoPermissionError):
                 store.set("other:greeting", "hello")
         assert client.delete(f"/tenants/{number}/").status_code == 202
