@@ -320,10 +320,13 @@ class Operator:
 
     def service_changed(self, before: Object | None, after: Object | None) -> None:
         """A Deployment or Service of a tenant's came, changed or went, not by the operator's own hand."""
-        obj = after or before
-        tenant = tenant_of(obj) if obj is not None else None
-        if obj is not None and tenant and differs(before, after):
-            self.tenant_queue.add((obj["metadata"]["namespace"], tenant))
+        if not differs(before, after):
+            return
+        # Somebody may have changed the very label that says whose it is.
+        for obj in (before, after):
+            tenant = tenant_of(obj) if obj is not None else None
+            if obj is not None and tenant:
+                self.tenant_queue.add((obj["metadata"]["namespace"], tenant))
 
     def _requeue(self, store: Store, index: str, value: str) -> None:
         for key in store.find(index, value):

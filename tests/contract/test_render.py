@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.contract.conftest import Stack
 from tests.e2e.support import come_up, manifest, run
@@ -580,7 +581,7 @@ def test_closed_its_health_is_open_and_an_administrator_may_do_all(stack: Stack,
 
 def test_services_come_with_the_tenant_and_get_its_plugins(stack: Stack) -> None:
     api = stack.api
-    template = {"image": "python:3", "command": ["python3", "-m", "http.server", "8000"]}
+    template = {"image": "python:3", "command": ["sleep", "3600"]}
     api.apply(
         manifest("Blueprint", "render-web", {"service": {**template, "port": 8000}}, namespace="default"),
         manifest("Blueprint", "render-worker", {"service": template}, namespace="default"),
@@ -632,6 +633,34 @@ def test_services_come_with_the_tenant_and_get_its_plugins(stack: Stack) -> None
         assert client.delete(f"/tenants/{number}/").status_code == 202
         for kind, name in (("deployment", "web-service"), ("service", "web-service"), ("deployment", "worker")):
             api.gone(kind, f"{slug}-{name}", "default")
+
+
+def test_redis_is_a_database_of_its_own(stack: Stack) -> None:
+    api = stack.api
+    instance = {"engine": "Redis", "role": "Shared", "statefulSet": {"storage": "64Mi"}}
+    version = {"blueprint": "render-cache", "version": "1", "migrations": []}
+    api.apply(
+        manifest("DatabaseInstance", "render-redis", instance, namespace="default"),
+        manifest("Blueprint", "render-cache", {"engine": "Redis", "version": "1"}, namespace="default"),
+        manifest("BlueprintVersion", "render-cache-1", version, namespace="default"),
+    )
+    databases = json.dumps({"database": "app", "redis": "render-cache"})
+    with replica(stack, TENANTRY_API_RENDER_OPEN="true", TENANTRY_API_RENDER_DATABASES=databases) as client:
+        made = client.post("/tenants/", json={"name": fresh()}).json()
+        slug, number = made["slug"], made["id"]
+        found = until(client, number, "ACTIVE")
+        assert found["render_service_ids"] == {
+            "database": f"db-{slug}-{number}",
+            "redis": f"redis-{slug}-{number}",
+        }
+        secret = api.secret("default", slug, "redis")
+        with redis.Redis.from_url(secret["uri"]) as store:
+            assert store.set(f"{secret['prefix']}greeting", "hello")
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                store.set("other:greeting", "hello")
+        assert client.delete(f"/tenants/{number}/").status_code == 202
+        api.gone("tenant", slug, "default")
+    api.delete("databaseinstance", "render-redis", "default")
 
 
 def test_it_documents_itself(client: httpx.Client) -> None:

@@ -32,7 +32,7 @@ QUICK = {
 }
 WEB = {
     "image": "python:3",
-    "command": ["python3", "-m", "http.server", "$(PORT)"],
+    "command": ["python3", "-m", "http.server", "--bind", "0.0.0.0", "$(PORT)"],
     "port": 8000,
     "env": [{"name": "GREETING", "value": "hello $(TENANTRY_TENANT_ID)"}],
     "probes": {"readiness": {"tcpSocket": {}, "periodSeconds": 1}},
@@ -178,6 +178,34 @@ def test_what_somebody_changed_is_mended_and_a_restart_is_let_be(api: Api) -> No
     )
     running(api, "drift")
     assert the_deployment(api, "drift")["spec"]["template"]["metadata"]["annotations"] == restarted
+
+
+def test_labels_that_somebody_changed_are_put_back_and_take_nothing_from_anybody(api: Api) -> None:
+    made(api, "label")
+    made(api, "other", services=[{"name": "site", "blueprint": "web"}])
+    before = the_deployment(api, "label")["metadata"]["uid"]
+    api.kubectl("label", "--overwrite", "deployment", "label-web", "-n", SPACE, "tenantry.dev/tenant=other")
+
+    def mended(deployment: Object) -> bool:
+        return bool(deployment["metadata"]["labels"]["tenantry.dev/tenant"] == "label")
+
+    found = api.wait("deployment", "label-web", SPACE, mended)
+    api.kubectl("label", "deployment", "label-web", "-n", SPACE, "tenantry.dev/service-")
+    found = api.wait("deployment", "label-web", SPACE, lambda d: "tenantry.dev/service" in d["metadata"]["labels"])
+    assert found["metadata"]["uid"] == before
+    # An object with the labels of a tenant, and not its name, is somebody's own.
+    labels = {"app.kubernetes.io/managed-by": "tenantry", "tenantry.dev/tenant": "other"}
+    mine = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "mine", "namespace": SPACE, "labels": {**labels, "tenantry.dev/service": "gone"}},
+        "spec": {"ports": [{"port": 1}], "selector": {"app": "mine"}},
+    }
+    api.apply(mine)
+    api.annotate(SPACE, "other", touched="1")
+    time.sleep(2)
+    assert api.get("service", "mine", SPACE) is not None
+    running(api, "other")
 
 
 def test_new_credentials_start_new_pods(api: Api) -> None:

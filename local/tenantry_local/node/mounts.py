@@ -170,7 +170,23 @@ async def place(
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 account.folder(folder) if not folder.exists() else None
         folders[str(PurePosixPath(mount["mountPath"]))] = str(folder)
+        folders |= _shared_parent(PurePosixPath(mount["mountPath"]), folder, root, account)
     return folders, written
+
+
+def _shared_parent(path: PurePosixPath, folder: Path, root: Path, account: Account) -> dict[str, str]:
+    """Where the folder that a mount is in is, when it is there for mounts only, such as $SERVICE_BINDING_ROOT.
+
+    :param folder: where the mount is.
+    """
+    if Path(path.parent).exists():
+        return {}
+    parent = root
+    for part in path.parent.parts[1:]:
+        parent = account.folder(parent / part)
+    (parent / path.name).unlink(missing_ok=True)
+    (parent / path.name).symlink_to(folder)
+    return {str(path.parent): str(parent)}
 
 
 def write(folder: Path, files: Files, translation: Translation, account: Account) -> None:

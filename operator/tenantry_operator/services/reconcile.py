@@ -89,7 +89,8 @@ class Services:
         ):
             for known in store.all("tenant", view.tenant):
                 name = service_of(known)
-                if name not in wanted:
+                # What has the labels and another name was made by somebody else.
+                if name not in wanted and known["metadata"]["name"] == build.object_name(view.name, name):
                     try:
                         await remove(known)
                     except ReconcileError as error:
