@@ -126,6 +126,22 @@ def parse_one(name: str, answer: Sequence[Any] | None) -> User | None:
     )
 
 
+def settled(commands: str) -> str:
+    """The rules of commands in an order of their own.
+
+    Redis 7.0 lists subcommands in the order of a table that it moves about. Where an order means something,
+    it is kept: rules of categories come before all others, and that of a command before its subcommands'.
+    """
+    categories, others, begun = [], [], set()
+    for rule in commands.split():
+        container, bar, _ = rule[1:].partition("|")
+        if rule[1:] in begun or ("@" in rule and others):
+            return commands
+        begun.update((rule[1:], container) if bar else (rule[1:],))
+        (categories if "@" in rule else others).append(rule)
+    return " ".join([*categories, *sorted(others)])
+
+
 def _user(
     name: str,
     flags: list[str],
@@ -143,7 +159,7 @@ def _user(
         passwords=tuple(passwords),
         keys=tuple(keys),
         channels=tuple(channel for channel in channels if not channel.startswith(_MARK)),
-        commands=commands,
+        commands=settled(commands),
         flags=frozenset(flags) - {"on", "off"},
         selectors=selectors,
         mark=mark,
