@@ -132,7 +132,9 @@ def settled(commands: str) -> str:
     Redis 7.0 lists subcommands in the order of a table that it moves about. Where an order means something,
     it is kept: rules of categories come before all others, and that of a command before its subcommands'.
     """
-    categories, others, begun = [], [], set()
+    categories: list[str] = []
+    others: list[str] = []
+    begun: set[str] = set()
     for rule in commands.split():
         container, bar, _ = rule[1:].partition("|")
         if rule[1:] in begun or ("@" in rule and others):
