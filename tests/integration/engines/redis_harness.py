@@ -30,9 +30,13 @@ ADMIN = "tenantry-admin"
 PASSWORD = "not-a-secret-in-a-test"
 
 
+_PROGRAM = os.environ.get("TENANTRY_TEST_REDIS")
+"""Another server's program, Valkey's for example. Tests run without such variables, thus read here."""
+
+
 def program() -> Path:
-    """The server's program; ``TENANTRY_TEST_REDIS`` names another one, Valkey's for example."""
-    return Path(os.environ.get("TENANTRY_TEST_REDIS") or programs.find("redis-server"))
+    """The server's program."""
+    return Path(_PROGRAM or programs.find("redis-server"))
 
 
 def free_port() -> int:
