@@ -182,6 +182,24 @@ async def test_what_was_applied_is_not_edited(shop: Shop) -> None:
         await shop.bring(replace(desired, installed=ahead))
 
 
+async def test_a_ledger_that_was_changed_by_hand_is_for_a_person_to_mend(shop: Shop) -> None:
+    desired = await shop.make()
+    database = desired.names.database
+    ahead = replace(desired, chain=shop.at("2", ITEMS, FLAGS))
+    with shop.server.admin() as admin:
+        for text in ("nonsense", "[1, 2]", "{}"):
+            admin.hset("tenantry:unfinished", database, text)
+            with pytest.raises(Stalled, match="LedgerUnreadable"):
+                await shop.bring(ahead)
+        admin.hdel("tenantry:unfinished", database)
+        for text in ("nonsense", "[]", '{"version": "1"}'):
+            admin.rpush(f"tenantry:ledger:{database}", text)
+            with pytest.raises(Stalled, match="LedgerUnreadable"):
+                await shop.bring(ahead)
+            admin.rpop(f"tenantry:ledger:{database}")
+    assert await shop.bring(ahead) == ["migrate"]
+
+
 LOOSE = [["INCR", "{prefix}n"], ["INCR", "{prefix}n"], ["LPUSH", "{prefix}n", "1"], ["INCR", "{prefix}n"]]
 
 

@@ -7,6 +7,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tenantry_operator.engines.base import Mark
@@ -15,19 +16,14 @@ from tenantry_operator.engines.binding import key_prefix
 OWN = "tenantry:"
 """What the operator's own keys and channels begin with."""
 _MARK = f"{OWN}mark:"
-_GLOB = re.compile(r"([\\*?\[\]^-])")
+_GLOB = re.compile(r"([\\*?\[\]])")
 _KNOWN = 16
 """Digits of a password's hash in the mark: enough to see that it was changed."""
 
 
 def pattern(database: str) -> str:
     """What matches the keys and channels of a tenant, and no others."""
-    return f"{_GLOB.sub(_escaped, key_prefix(database))}*"
-
-
-def _escaped(match: re.Match[str]) -> str:
-    # Outside of brackets these two mean themselves.
-    return match[1] if match[1] in "-^" else f"\\{match[1]}"
+    return _GLOB.sub(r"\\\1", key_prefix(database)) + "*"
 
 
 def hash_of(password: str) -> str:
@@ -92,6 +88,7 @@ class Rights:
 _EXPECTED_FLAGS = frozenset({"sanitize-payload"})
 
 
+@lru_cache(maxsize=20_000)
 def parse(line: str) -> User | None:
     """A line of ACL LIST; None when it is none."""
     words = line.split(" ")
@@ -129,6 +126,24 @@ def parse_one(name: str, answer: Sequence[Any] | None) -> User | None:
     )
 
 
+def settled(commands: str) -> str:
+    """The rules of commands in an order of their own.
+
+    Redis 7.0 lists subcommands in the order of a table that it moves about. Where an order means something,
+    it is kept: rules of categories come before all others, and that of a command before its subcommands'.
+    """
+    categories: list[str] = []
+    others: list[str] = []
+    begun: set[str] = set()
+    for rule in commands.split():
+        container, bar, _ = rule[1:].partition("|")
+        if rule[1:] in begun or ("@" in rule and others):
+            return commands
+        begun.update((rule[1:], container) if bar else (rule[1:],))
+        (categories if "@" in rule else others).append(rule)
+    return " ".join([*categories, *sorted(others)])
+
+
 def _user(
     name: str,
     flags: list[str],
@@ -146,7 +161,7 @@ def _user(
         passwords=tuple(passwords),
         keys=tuple(keys),
         channels=tuple(channel for channel in channels if not channel.startswith(_MARK)),
-        commands=commands,
+        commands=settled(commands),
         flags=frozenset(flags) - {"on", "off"},
         selectors=selectors,
         mark=mark,

@@ -53,7 +53,7 @@ class RedisEngine:
         # Drift and quotas do not wait behind thousands of tenants that are made.
         self._observing = Connections(access, replace(settings, concurrency=1))
         self._keys = KeySpace()
-        self._saver = Saver()
+        self._saver = Saver(self._connections)
         self._executor = Executor(self._connections, self._keys, self._saver)
         self._rehearsing = asyncio.Lock()
         self._catalog: ServerCatalog | None = None
@@ -67,9 +67,11 @@ class RedisEngine:
                 before = self._executor.facts
                 catalog = await observe_server(session, before)
                 if catalog.facts is not before:
-                    # What an operator that was killed had no time for; and whether the server can at all.
-                    await self._saver.save(session)
                     self._keys.forget()
+                    # An operator that was killed may have had no time for it.
+                    self._saver.changing()
+                if self._saver.due:
+                    await self._saver.save()
                 self._executor.facts = catalog.facts
                 await self._keys.measure(session)
                 lacking = await missing(session, catalog, saved=self._saver.possible)

@@ -37,6 +37,8 @@ if redis.call('HGET', ARGV[1], ARGV[2]) == ARGV[3] then
 end
 """
 
+_OF_LOGINS = frozenset({"refuse-logins", "drop-logins"})
+
 
 class Executor:
     """Executes the steps of tenants of one server."""
@@ -68,8 +70,13 @@ class Executor:
 
     async def execute(self, desired: Desired, step: RedisStep, credentials: Credentials | None) -> None:
         """Executes one step."""
+        of_logins = step.login is not None or step.name in _OF_LOGINS
+        if of_logins:
+            self._saver.changing()
         async with self._connections.use() as session:
             await self._handlers[step.name](session, desired, step, credentials)
+        if of_logins:
+            await self._saver.save()
 
     async def _create_database(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
@@ -123,22 +130,20 @@ class Executor:
         mark = replace(desired.mark, fingerprint=fingerprint)
         await session.call("ACL", "SETUSER", name, *render(desired.names.database, mark, password, rules))
         reached("login-written")
-        await self._saver.save(session)
 
     async def _retire_login(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
     ) -> None:
         if await self._login(session, desired, step.login or "") is not None:
             await self._drop(session, step.login or "")
-            await self._saver.save(session)
 
     async def _refuse_logins(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
     ) -> None:
         for user in await self._own_logins(session, desired):
             await session.call("ACL", "SETUSER", user.name, "off")
-        reached("logins-off")
-        await self._saver.save(session)
+            reached("login-off")
+            await session.call("CLIENT", "KILL", "USER", user.name)
 
     async def _end_sessions(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
@@ -157,7 +162,6 @@ class Executor:
         for user in users:
             await self._drop(session, user.name)
         reached("logins-dropped")
-        await self._saver.save(session)
 
     async def _drop_database(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None

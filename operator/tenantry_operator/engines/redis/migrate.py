@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tenantry_operator.engines.base import Chain, Desired, Mark, Migration, Stale
+from tenantry_operator.engines.halfway import take_up
 from tenantry_operator.engines.path import path, stretches
 from tenantry_operator.engines.redis import migrations
 from tenantry_operator.engines.redis.catalog import MARKS, UNFINISHED, Facts, ledger_of
 from tenantry_operator.engines.redis.connections import Command, Session
-from tenantry_operator.engines.redis.ledger import Unfinished, decode_lines, encode_line, take_up
+from tenantry_operator.engines.redis.ledger import Begun, decode_lines, encode_line
 from tenantry_operator.engines.redis.migrations import Before, Planned
 from tenantry_operator.faults import reached
 
@@ -75,7 +76,7 @@ async def migrate(session: Session, facts: Facts, desired: Desired, where: str) 
     mark = Mark.decode(text)
     if mark is None or not mark.same_owner(desired.mark):
         raise Stale(f"{where} is gone, or not the tenant's")
-    ledger, unfinished = decode_lines(lines, where), Unfinished.decode(half)
+    ledger, unfinished = decode_lines(lines, where), Begun.decode(half, where)
     chains = [chain] if desired.installed is None else [chain, desired.installed]
     pending = take_up(path(chain, desired.installed, ledger, where), unfinished, chains, ledger, where)
     planned = await migrations.check(session, facts, chain, pending, database, where)
@@ -102,14 +103,14 @@ async def _together(work: _Work, planned: Sequence[Planned], after: Mark) -> Non
     await work.run(asked, list(dict.fromkeys(keys)), after, lines)
 
 
-async def _apart(work: _Work, planned: Planned, after: Mark, unfinished: Unfinished | None, going: Mark) -> None:
+async def _apart(work: _Work, planned: Planned, after: Mark, unfinished: Begun | None, going: Mark) -> None:
     """Every command on its own, each noted down with it: none is left out or run twice."""
     migration, commands = planned.migration, planned.commands
     done = 0
     if unfinished is not None and unfinished.is_of(migration):
         done = unfinished.rest(migration, commands, work.where)
     for number in range(done + 1, len(commands)):
-        half = Unfinished.of(migration, commands, number).encode()
+        half = Begun.of(migration, commands, number).encode()
         await work.run([(migration, number, commands[number - 1])], (), going, work.lines, half)
     last = [(migration, len(commands), commands[-1])] if done < len(commands) else []
     await work.run(last, (), after, _noted(list(work.lines), migration))

@@ -7,9 +7,9 @@ import time
 
 from redis import exceptions
 
-from tenantry_operator.engines.redis.connections import Session
+from tenantry_operator.engines.redis.connections import Connections, Session
 
-_SHARE = 9.0
+_SHARE = 4.0
 """Between two saves, the server is left alone for so many times as long as the last one took."""
 _LONGEST = 5.0
 """Seconds that it is left alone at most."""
@@ -19,24 +19,37 @@ _WAYS = (("ACL", "SAVE"), ("CONFIG", "REWRITE"))
 class Saver:
     """Has a server write its ACL users down; those who change some at the same time share a save."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections: Connections) -> None:
         self.possible = True
         """Whether the server can: it has an ACL file, or a file that it was configured by."""
+        self._connections = connections
         self._lock = asyncio.Lock()
         self._asked = 0
         self._saved = 0
         self._not_before = 0.0
 
-    async def save(self, session: Session) -> None:
-        """When this returns, what was changed before is kept, where the server can."""
+    @property
+    def due(self) -> bool:
+        """Whether something may have changed that is not kept yet: an error came in between."""
+        return self._saved < self._asked
+
+    def changing(self) -> None:
+        """Something is about to change."""
         self._asked += 1
+
+    async def save(self) -> None:
+        """When this returns, what was changed before is kept, where the server can.
+
+        To be called without a connection in hand: those who wait for a save hold up nobody.
+        """
         mine = self._asked
         async with self._lock:
             if self._saved >= mine:
                 return
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             covered, started = self._asked, time.monotonic()
-            self.possible = await _save(session)
+            async with self._connections.use() as session:
+                self.possible = await _save(session)
             now = time.monotonic()
             self._not_before = now + min(_SHARE * (now - started), _LONGEST)
             self._saved = covered
