@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,26 +22,25 @@ from tenantry_operator.engines.base import (
 )
 from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.tenants.naming import names_for
-from tests.integration.engines.mongodb_harness import Client, Harness
+from tests.integration.engines.mongodb_harness import Application, MongoHarness
 
 PASSWORD = "a-password-of-the-tests"
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def harness() -> Iterator[Harness]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoHarness]:
     """The real server."""
-    made = Harness()
-    with tempfile.TemporaryDirectory(prefix="tenantry-mongo-", dir="/tmp") as folder:
-        try:
-            made.start(Path(folder))
-            yield made
-        finally:
-            made.stop()
+    made = MongoHarness()
+    try:
+        made.start(tmp_path_factory.mktemp(made.name))
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture
-async def engine(harness: Harness) -> AsyncIterator[MongoEngine]:
+async def engine(harness: MongoHarness) -> AsyncIterator[MongoEngine]:
     """The engine on that server."""
     made = harness.engine()
     try:
@@ -63,10 +60,10 @@ class Blueprint:
     """A blueprint with a name of its own, and databases of tenants that follow it."""
 
     engine: MongoEngine
-    harness: Harness
+    harness: MongoHarness
     name: str
     chain: Chain
-    clients: list[Client]
+    clients: list[Application]
 
     def edition(self, version: str, *migrations: Migration) -> Chain:
         """The chain to a version."""
@@ -122,18 +119,19 @@ class Blueprint:
         state = await self.state(desired)
         return self.engine.plan(desired, state, None) == () and state.drift == ()
 
-    async def client(self, desired: Desired, login: str | None = None, password: str = PASSWORD) -> Client:
+    async def client(self, desired: Desired, login: str | None = None, password: str = PASSWORD) -> Application:
         """The tenant's application."""
         made = await self.harness.client(desired, login or desired.login or "", password)
+        assert made.client is not None  # it stays
         self.clients.append(made)
         return made
 
 
 @pytest.fixture
-async def blueprint(engine: MongoEngine, harness: Harness) -> AsyncIterator[Callable[..., Blueprint]]:
+async def blueprint(engine: MongoEngine, harness: MongoHarness) -> AsyncIterator[Callable[..., Blueprint]]:
     """Makes blueprints: ``blueprint('[{"create": "items"}]')``."""
 
-    clients: list[Client] = []
+    clients: list[Application] = []
 
     def make(*texts: str) -> Blueprint:
         name = f"bp{next(_numbers)}"

@@ -19,14 +19,15 @@ from pymongo.errors import OperationFailure
 from tenantry_operator.engines.base import Ownership, Presence
 from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.errors import Stalled
-from tests.integration.engines.mongodb_harness import DATABASE, Harness, Refused, refusals
+from tests.integration.engines.harness import Refused
+from tests.integration.engines.mongodb_harness import DATABASE, MongoHarness, refusals
 
 from .conftest import PASSWORD
 
 ITEMS = '[{"create": "items"}, {"createIndexes": "items", "indexes": [{"key": {"sku": 1}, "name": "sku"}]}]'
 
 
-async def test_a_neighbour_is_out_of_reach(blueprint: Callable[..., Any], harness: Harness) -> None:
+async def test_a_neighbour_is_out_of_reach(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
     shop = blueprint(ITEMS)
     acme, globex = await shop.make("acme"), await shop.make("globex")
     own, theirs = await shop.client(acme), await shop.client(globex)
@@ -59,7 +60,7 @@ async def test_a_cursor_of_another_is_of_no_use(blueprint: Callable[..., Any]) -
         await stolen.command({"getMore": cursor, "collection": "items"})
 
 
-async def test_who_does_not_log_in_reaches_nothing(blueprint: Callable[..., Any], harness: Harness) -> None:
+async def test_who_does_not_log_in_reaches_nothing(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
     desired = await blueprint(ITEMS).make()
     async with AsyncMongoClient("127.0.0.1", harness.port) as client:
         for attempt in (
@@ -71,7 +72,9 @@ async def test_who_does_not_log_in_reaches_nothing(blueprint: Callable[..., Any]
                 await attempt()
 
 
-async def test_a_tenant_that_goes_to_postgresql_itself(blueprint: Callable[..., Any], harness: Harness) -> None:
+async def test_a_tenant_that_goes_to_postgresql_itself(
+    blueprint: Callable[..., Any], harness: MongoHarness
+) -> None:
     shop = blueprint(ITEMS)
     acme, globex = await shop.make("acme"), await shop.make("globex")
     theirs = await shop.client(globex)
@@ -109,7 +112,9 @@ async def test_a_tenant_that_goes_to_postgresql_itself(blueprint: Callable[..., 
     assert await theirs.get("secret") == "2"
 
 
-async def test_a_quota_cannot_be_got_around_in_postgresql(blueprint: Callable[..., Any], harness: Harness) -> None:
+async def test_a_quota_cannot_be_got_around_in_postgresql(
+    blueprint: Callable[..., Any], harness: MongoHarness
+) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     await shop.bring(replace(desired, read_only=True))
@@ -133,7 +138,7 @@ async def test_a_quota_cannot_be_got_around_in_postgresql(blueprint: Callable[..
 
 
 async def test_suspended_tenants_see_nothing_in_postgresql(
-    blueprint: Callable[..., Any], harness: Harness
+    blueprint: Callable[..., Any], harness: MongoHarness
 ) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
@@ -149,16 +154,16 @@ async def test_suspended_tenants_see_nothing_in_postgresql(
 
 
 async def test_a_restart_hides_nothing_from_whoever_does_not_come_first(
-    blueprint: Callable[..., Any], harness: Harness
+    blueprint: Callable[..., Any], harness: MongoHarness
 ) -> None:
     """FerretDB reads what there is once, with the rights of its first login."""
     shop = blueprint(ITEMS)
     acme, globex = await shop.make("acme"), await shop.make("globex")
     await (await shop.client(acme)).put("a", "1")
     await (await shop.client(globex)).put("g", "2")
-    harness.stop_server()
+    harness.stop_ferretdb()
     await asyncio.sleep(1.1)
-    harness.start_server()
+    harness.start_ferretdb()
     first, second = await shop.client(globex), await shop.client(acme)
     assert await first.get("g") == "2"
     assert await second.get("a") == "1"
@@ -166,7 +171,7 @@ async def test_a_restart_hides_nothing_from_whoever_does_not_come_first(
     assert await shop.is_settled(acme)
 
 
-async def test_strangers_are_left_alone(blueprint: Callable[..., Any], harness: Harness) -> None:
+async def test_strangers_are_left_alone(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
     shop = blueprint(ITEMS)
     desired = shop.desired("stranger")
     async with harness.admin() as client:
@@ -182,7 +187,7 @@ async def test_strangers_are_left_alone(blueprint: Callable[..., Any], harness: 
         await client.drop_database(desired.names.database)
 
 
-async def test_a_role_of_a_stranger_is_left_alone(blueprint: Callable[..., Any], harness: Harness) -> None:
+async def test_a_role_of_a_stranger_is_left_alone(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
     shop = blueprint(ITEMS)
     desired = shop.desired("named")
     with harness.superuser() as connection:
@@ -192,7 +197,7 @@ async def test_a_role_of_a_stranger_is_left_alone(blueprint: Callable[..., Any],
         connection.execute(f'DROP ROLE "{desired.names.login_b}"')
 
 
-async def test_tenants_of_others(blueprint: Callable[..., Any], harness: Harness) -> None:
+async def test_tenants_of_others(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     assert (await shop.state(replace(desired, tenant="shop/another"))).ownership is Ownership.OTHER_TENANT
