@@ -128,7 +128,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class MongoHarness:
+class Harness:
     """FerretDB and its PostgreSQL, whose administrator has CREATEROLE and owns FerretDB's database."""
 
     name = "mongodb-ferretdb"

@@ -22,16 +22,16 @@ from tenantry_operator.engines.base import (
 )
 from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.tenants.naming import names_for
-from tests.integration.engines.mongodb_harness import Application, MongoHarness
+from tests.integration.engines.mongodb_harness import Application, Harness
 
 PASSWORD = "a-password-of-the-tests"
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoHarness]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     """The real server."""
-    made = MongoHarness()
+    made = Harness()
     try:
         made.start(tmp_path_factory.mktemp(made.name))
         yield made
@@ -40,7 +40,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoHarness]:
 
 
 @pytest.fixture
-async def engine(harness: MongoHarness) -> AsyncIterator[MongoEngine]:
+async def engine(harness: Harness) -> AsyncIterator[MongoEngine]:
     """The engine on that server."""
     made = harness.engine()
     try:
@@ -60,7 +60,7 @@ class Blueprint:
     """A blueprint with a name of its own, and databases of tenants that follow it."""
 
     engine: MongoEngine
-    harness: MongoHarness
+    harness: Harness
     name: str
     chain: Chain
     clients: list[Application]
@@ -128,7 +128,7 @@ class Blueprint:
 
 
 @pytest.fixture
-async def blueprint(engine: MongoEngine, harness: MongoHarness) -> AsyncIterator[Callable[..., Blueprint]]:
+async def blueprint(engine: MongoEngine, harness: Harness) -> AsyncIterator[Callable[..., Blueprint]]:
     """Makes blueprints: ``blueprint('[{"create": "items"}]')``."""
 
     clients: list[Application] = []

@@ -20,14 +20,14 @@ from tenantry_operator.engines.base import Ownership, Presence
 from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.errors import Stalled
 from tests.integration.engines.harness import Refused
-from tests.integration.engines.mongodb_harness import DATABASE, MongoHarness, refusals
+from tests.integration.engines.mongodb_harness import DATABASE, Harness, refusals
 
 from .conftest import PASSWORD
 
 ITEMS = '[{"create": "items"}, {"createIndexes": "items", "indexes": [{"key": {"sku": 1}, "name": "sku"}]}]'
 
 
-async def test_a_neighbour_is_out_of_reach(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_a_neighbour_is_out_of_reach(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     acme, globex = await shop.make("acme"), await shop.make("globex")
     own, theirs = await shop.client(acme), await shop.client(globex)
@@ -60,7 +60,7 @@ async def test_a_cursor_of_another_is_of_no_use(blueprint: Callable[..., Any]) -
         await stolen.command({"getMore": cursor, "collection": "items"})
 
 
-async def test_who_does_not_log_in_reaches_nothing(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_who_does_not_log_in_reaches_nothing(blueprint: Callable[..., Any], harness: Harness) -> None:
     desired = await blueprint(ITEMS).make()
     async with AsyncMongoClient("127.0.0.1", harness.port) as client:
         for attempt in (
@@ -72,9 +72,7 @@ async def test_who_does_not_log_in_reaches_nothing(blueprint: Callable[..., Any]
                 await attempt()
 
 
-async def test_a_tenant_that_goes_to_postgresql_itself(
-    blueprint: Callable[..., Any], harness: MongoHarness
-) -> None:
+async def test_a_tenant_that_goes_to_postgresql_itself(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     acme, globex = await shop.make("acme"), await shop.make("globex")
     theirs = await shop.client(globex)
@@ -112,9 +110,7 @@ async def test_a_tenant_that_goes_to_postgresql_itself(
     assert await theirs.get("secret") == "2"
 
 
-async def test_a_quota_cannot_be_got_around_in_postgresql(
-    blueprint: Callable[..., Any], harness: MongoHarness
-) -> None:
+async def test_a_quota_cannot_be_got_around_in_postgresql(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     await shop.bring(replace(desired, read_only=True))
@@ -138,7 +134,7 @@ async def test_a_quota_cannot_be_got_around_in_postgresql(
 
 
 async def test_suspended_tenants_see_nothing_in_postgresql(
-    blueprint: Callable[..., Any], harness: MongoHarness
+    blueprint: Callable[..., Any], harness: Harness
 ) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
@@ -154,7 +150,7 @@ async def test_suspended_tenants_see_nothing_in_postgresql(
 
 
 async def test_a_restart_hides_nothing_from_whoever_does_not_come_first(
-    blueprint: Callable[..., Any], harness: MongoHarness
+    blueprint: Callable[..., Any], harness: Harness
 ) -> None:
     """FerretDB reads what there is once, with the rights of its first login."""
     shop = blueprint(ITEMS)
@@ -171,7 +167,7 @@ async def test_a_restart_hides_nothing_from_whoever_does_not_come_first(
     assert await shop.is_settled(acme)
 
 
-async def test_strangers_are_left_alone(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_strangers_are_left_alone(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = shop.desired("stranger")
     async with harness.admin() as client:
@@ -187,7 +183,7 @@ async def test_strangers_are_left_alone(blueprint: Callable[..., Any], harness: 
         await client.drop_database(desired.names.database)
 
 
-async def test_a_role_of_a_stranger_is_left_alone(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_a_role_of_a_stranger_is_left_alone(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = shop.desired("named")
     with harness.superuser() as connection:
@@ -197,7 +193,7 @@ async def test_a_role_of_a_stranger_is_left_alone(blueprint: Callable[..., Any],
         connection.execute(f'DROP ROLE "{desired.names.login_b}"')
 
 
-async def test_tenants_of_others(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_tenants_of_others(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     assert (await shop.state(replace(desired, tenant="shop/another"))).ownership is Ownership.OTHER_TENANT

@@ -17,7 +17,7 @@ from tenantry_operator.engines.mongodb import ferretdb as ferretdb_module
 from tenantry_operator.engines.mongodb import ferretserver as server_module
 from tenantry_operator.engines.mongodb import migrations as migrations_module
 from tenantry_operator.errors import Retryable
-from tests.integration.engines.mongodb_harness import MongoHarness
+from tests.integration.engines.mongodb_harness import Harness
 
 from .conftest import PASSWORD
 
@@ -61,7 +61,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> CrashPoints:
 
 async def crash_everywhere(
     points: CrashPoints,
-    harness: MongoHarness,
+    harness: Harness,
     prepare: Callable[[], Any],
     transition: Callable[[Any], Any],
     check: Callable[[Any], Any],
@@ -89,7 +89,7 @@ async def crash_everywhere(
         return points.passed
 
 
-async def test_making(points: CrashPoints, harness: MongoHarness, blueprint: Callable[..., Any]) -> None:
+async def test_making(points: CrashPoints, harness: Harness, blueprint: Callable[..., Any]) -> None:
     async def prepare() -> Any:
         return _own_engine(blueprint(ITEMS), harness)
 
@@ -110,9 +110,7 @@ async def test_making(points: CrashPoints, harness: MongoHarness, blueprint: Cal
     assert {"schema-created", "database-founded", "create-login", "command-done"} <= set(passed)
 
 
-async def test_migrating_and_back(
-    points: CrashPoints, harness: MongoHarness, blueprint: Callable[..., Any]
-) -> None:
+async def test_migrating_and_back(points: CrashPoints, harness: Harness, blueprint: Callable[..., Any]) -> None:
     async def prepare() -> Any:
         shop = _own_engine(blueprint(ITEMS), harness)
         await shop.make()
@@ -149,9 +147,7 @@ async def test_migrating_and_back(
     assert "command-begun" in await crash_everywhere(points, harness, prepare_back, back, is_back)
 
 
-async def test_away_and_rotation(
-    points: CrashPoints, harness: MongoHarness, blueprint: Callable[..., Any]
-) -> None:
+async def test_away_and_rotation(points: CrashPoints, harness: Harness, blueprint: Callable[..., Any]) -> None:
     async def prepare() -> Any:
         shop = _own_engine(blueprint(ITEMS), harness)
         shop.made = await shop.make()
@@ -209,7 +205,7 @@ def lost_answers(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[list[
 
 
 async def test_an_answer_that_is_lost(
-    harness: MongoHarness, blueprint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    harness: Harness, blueprint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = 0
     while True:
@@ -240,7 +236,7 @@ async def test_an_answer_that_is_lost(
             return
 
 
-async def test_a_ferretdb_that_is_away(harness: MongoHarness, blueprint: Callable[..., Any]) -> None:
+async def test_a_ferretdb_that_is_away(harness: Harness, blueprint: Callable[..., Any]) -> None:
     shop = _own_engine(blueprint(ITEMS), harness)
     desired = await shop.make()
     harness.stop_ferretdb()
@@ -253,7 +249,7 @@ async def test_a_ferretdb_that_is_away(harness: MongoHarness, blueprint: Callabl
     await shop.engine.close()
 
 
-def _own_engine(shop: Any, harness: MongoHarness) -> Any:
+def _own_engine(shop: Any, harness: Harness) -> Any:
     """With an engine of its own, which a crash takes with it."""
     shop.engine = harness.engine()
     return shop

@@ -12,7 +12,7 @@ import pytest
 from tenantry_operator.engines.base import Credentials, LoginLimits
 from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.errors import Stalled
-from tests.integration.engines.mongodb_harness import ADMIN, MongoHarness
+from tests.integration.engines.mongodb_harness import ADMIN, Harness
 
 ITEMS = '[{"create": "items"}]'
 
@@ -41,7 +41,7 @@ ITEMS = '[{"create": "items"}]'
     ],
 )
 async def test_drift_is_seen_and_mended(
-    blueprint: Callable[..., Any], harness: MongoHarness, statement: str, words: str
+    blueprint: Callable[..., Any], harness: Harness, statement: str, words: str
 ) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make(limits=LoginLimits(connections=20, statement_timeout_ms=5000))
@@ -67,7 +67,7 @@ async def test_drift_is_seen_and_mended(
         connection.execute("DROP OWNED BY neighbour; DROP ROLE neighbour")
 
 
-async def test_a_login_that_was_disabled_is_enabled(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_a_login_that_was_disabled_is_enabled(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     with harness.superuser() as connection:
@@ -77,7 +77,7 @@ async def test_a_login_that_was_disabled_is_enabled(blueprint: Callable[..., Any
 
 
 async def test_what_only_a_superuser_could_mend_is_only_told(
-    blueprint: Callable[..., Any], harness: MongoHarness
+    blueprint: Callable[..., Any], harness: Harness
 ) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
@@ -98,7 +98,7 @@ async def test_changed_limits_are_set(blueprint: Callable[..., Any]) -> None:
     assert await shop.is_settled(desired)
 
 
-async def test_drift_while_writes_are_refused(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_drift_while_writes_are_refused(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     full = replace(desired, read_only=True)
@@ -112,7 +112,7 @@ async def test_drift_while_writes_are_refused(blueprint: Callable[..., Any], har
     assert (await shop.state(full)).drift == ()
 
 
-async def test_the_server_as_a_whole(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_the_server_as_a_whole(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     snapshot = await shop.engine.observe()
@@ -137,7 +137,7 @@ async def test_the_server_as_a_whole(blueprint: Callable[..., Any], harness: Mon
         connection.execute("REVOKE ALL ON DATABASE postgres FROM PUBLIC")
 
 
-async def test_doors_that_are_open_are_told(harness: MongoHarness) -> None:
+async def test_doors_that_are_open_are_told(harness: Harness) -> None:
     assert await _doors(harness) == ()
     hba = harness.folder / "data" / "pg_hba.conf"
     text = hba.read_text()
@@ -157,7 +157,7 @@ async def test_doors_that_are_open_are_told(harness: MongoHarness) -> None:
         harness.start_ferretdb()
 
 
-async def _doors(harness: MongoHarness) -> tuple[str, ...]:
+async def _doors(harness: Harness) -> tuple[str, ...]:
     engine = harness.engine()
     try:
         return (await engine.observe()).report.unhardened
@@ -165,7 +165,7 @@ async def _doors(harness: MongoHarness) -> tuple[str, ...]:
         await engine.close()
 
 
-async def test_an_administrator_that_is_refused(harness: MongoHarness) -> None:
+async def test_an_administrator_that_is_refused(harness: Harness) -> None:
     access = harness.access()
     assert access.backend is not None
     wrong = replace(access, backend=replace(access.backend, password="wrong"))
@@ -178,7 +178,7 @@ async def test_an_administrator_that_is_refused(harness: MongoHarness) -> None:
     assert "wrong" not in caught.value.message
 
 
-async def test_a_backend_without_ferretdbs_database(harness: MongoHarness) -> None:
+async def test_a_backend_without_ferretdbs_database(harness: Harness) -> None:
     access = harness.access()
     assert access.backend is not None
     wrong = replace(access, backend=replace(access.backend, database="nowhere"))
@@ -190,7 +190,7 @@ async def test_a_backend_without_ferretdbs_database(harness: MongoHarness) -> No
         await engine.close()
 
 
-async def test_what_tenants_share_is_made_again(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_what_tenants_share_is_made_again(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     await shop.make("first")
     with harness.superuser() as connection:

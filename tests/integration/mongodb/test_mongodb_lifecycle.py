@@ -13,7 +13,7 @@ import pytest
 from tenantry_operator.engines.base import Credentials, Ownership, Presence, fingerprint
 from tenantry_operator.errors import Stalled
 from tests.integration.engines.harness import Refused
-from tests.integration.engines.mongodb_harness import MongoHarness, refusals
+from tests.integration.engines.mongodb_harness import Harness, refusals
 
 from .conftest import PASSWORD
 
@@ -151,7 +151,7 @@ async def test_room_that_was_deleted_is_given_back(blueprint: Callable[..., Any]
         await asyncio.sleep(0.3)
 
 
-async def test_nothing_is_left_of_who_is_deleted(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_nothing_is_left_of_who_is_deleted(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     client = await shop.client(desired)
@@ -171,7 +171,7 @@ async def test_nothing_is_left_of_who_is_deleted(blueprint: Callable[..., Any], 
 
 
 async def test_lost_data_is_noticed_and_made_anew_when_asked(
-    blueprint: Callable[..., Any], harness: MongoHarness
+    blueprint: Callable[..., Any], harness: Harness
 ) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
@@ -190,7 +190,7 @@ async def test_lost_data_is_noticed_and_made_anew_when_asked(
 
 
 async def test_a_schema_that_went_behind_ferretdbs_back_is_made_anew(
-    blueprint: Callable[..., Any], harness: MongoHarness
+    blueprint: Callable[..., Any], harness: Harness
 ) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
@@ -202,7 +202,7 @@ async def test_a_schema_that_went_behind_ferretdbs_back_is_made_anew(
     assert await client.get("a") == "1"
 
 
-async def test_a_lost_login_is_made_again(blueprint: Callable[..., Any], harness: MongoHarness) -> None:
+async def test_a_lost_login_is_made_again(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
     with harness.superuser() as connection:

@@ -13,7 +13,7 @@ from tenantry_operator.engines.base import Chain, Migration, Presence
 from tenantry_operator.engines.mongodb.commands import parse
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Stalled
-from tests.integration.engines.mongodb_harness import MongoHarness
+from tests.integration.engines.mongodb_harness import Harness
 
 ITEMS = '[{"create": "items"}, {"createIndexes": "items", "indexes": [{"key": {"sku": 1}, "name": "sku"}]}]'
 ORDERS = Migration(
@@ -195,7 +195,7 @@ def test_what_is_not_allowed(text: str, words: str) -> None:
 
 
 async def test_nothing_is_run_of_a_chain_with_a_command_that_is_not_allowed(
-    blueprint: Callable[..., Any], harness: MongoHarness
+    blueprint: Callable[..., Any], harness: Harness
 ) -> None:
     shop = blueprint(ITEMS, '[{"dropDatabase": 1}]')
     with pytest.raises(Stalled, match="MigrationFailed"):
@@ -207,7 +207,7 @@ async def test_nothing_is_run_of_a_chain_with_a_command_that_is_not_allowed(
 
 
 async def test_a_rehearsal_leaves_nothing_and_tells_the_structure(
-    blueprint: Callable[..., Any], harness: MongoHarness
+    blueprint: Callable[..., Any], harness: Harness
 ) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()
@@ -230,9 +230,7 @@ async def test_a_rehearsal_leaves_nothing_and_tells_the_structure(
     assert deviation.digest
 
 
-async def test_a_rehearsal_fails_like_a_tenants_migration(
-    blueprint: Callable[..., Any], harness: MongoHarness
-) -> None:
+async def test_a_rehearsal_fails_like_a_tenants_migration(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS, '[{"dropIndexes": "items", "index": "there-is-none"}]')
     copy = scratch_copy("test", f"shop/{shop.name}", DatabaseEngine.MONGODB)
     with pytest.raises(Stalled, match="MigrationFailed"):
@@ -241,7 +239,7 @@ async def test_a_rehearsal_fails_like_a_tenants_migration(
 
 
 async def test_scratch_copies_that_a_crash_left_are_dropped(
-    blueprint: Callable[..., Any], harness: MongoHarness
+    blueprint: Callable[..., Any], harness: Harness
 ) -> None:
     shop = blueprint(ITEMS)
     copy = replace(scratch_copy("test", f"shop/{shop.name}", DatabaseEngine.MONGODB), chain=shop.chain)
