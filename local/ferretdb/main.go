@@ -44,6 +44,7 @@ func main() {
 	var ignored string
 	text(&config.Handler, "handler", "postgresql", "postgresql, and no other")
 	text(&ignored, "state-dir", "", "ignored: no state is kept")
+	text(&ignored, "debug-addr", "", "ignored: there is no debugging port")
 	text(&ignored, "telemetry", "", "ignored: there is none")
 	flags.TextVar(&level, "log-level", &level, "DEBUG, INFO, WARN or ERROR")
 	showVersion := flags.Bool("version", false, "print the version and exit")

@@ -360,7 +360,7 @@ async def test_rotation(engine: MongoEngine, server: Server) -> None:
 async def test_read_only_and_back(engine: MongoEngine, server: Server) -> None:
     desired = await make(engine)
     full = replace(desired, read_only=True)
-    assert await bring(engine, full) == ["refuse-writes", "compact"]
+    assert await bring(engine, full) == ["refuse-writes", "vacuum"]
     assert server.users["shop__acme", "shop__acme__a"]["roles"] == [
         {"role": "read", "db": "shop__acme"},
         {"role": "tenantryRemover", "db": "shop__acme"},

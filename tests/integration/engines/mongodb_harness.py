@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from importlib.util import find_spec
@@ -17,6 +18,7 @@ from typing import Any
 
 import psycopg
 from pymongo import AsyncMongoClient, MongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure, PyMongoError
 
 from tenantry_crds.common import DatabaseEngine
@@ -49,37 +51,64 @@ def refusals() -> Iterator[None]:
         raise
 
 
-class Client:
-    """An application with a tenant's login."""
+class Application:
+    """An application with a tenant's login.
 
-    def __init__(self, client: AsyncMongoClient[dict[str, Any]], database: str) -> None:
-        self.client = client
-        self.database = client[database]
+    It connects for each thing it does, until it is told to stay. FerretDB's own sessions stay in any case.
+    """
+
+    def __init__(self, connect: Callable[[], AsyncMongoClient[dict[str, Any]]], name: str) -> None:
+        self._connect = connect
+        self._name = name
+        self._client: AsyncMongoClient[dict[str, Any]] | None = None
+
+    @property
+    def client(self) -> AsyncMongoClient[dict[str, Any]]:
+        """A client that stays until :meth:`close`."""
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    @property
+    def database(self) -> AsyncDatabase[dict[str, Any]]:
+        """The tenant's database, through a client that stays."""
+        return self.client[self._name]
+
+    @contextlib.asynccontextmanager
+    async def _database(self) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
+        with refusals():
+            if self._client is not None:
+                yield self.database
+                return
+            async with self._connect() as client:
+                yield client[self._name]
 
     async def put(self, key: str, value: str) -> None:
         """Writes."""
-        with refusals():
-            await self.database["items"].update_one({"_id": key}, {"$set": {"value": value}}, upsert=True)
+        async with self._database() as database:
+            await database["items"].update_one({"_id": key}, {"$set": {"value": value}}, upsert=True)
 
     async def get(self, key: str) -> str | None:
         """Reads."""
-        with refusals():
-            found = await self.database["items"].find_one({"_id": key})
+        async with self._database() as database:
+            found = await database["items"].find_one({"_id": key})
         return None if found is None else str(found["value"])
 
     async def delete(self, key: str) -> None:
         """Removes."""
-        with refusals():
-            await self.database["items"].delete_one({"_id": key})
+        async with self._database() as database:
+            await database["items"].delete_one({"_id": key})
 
     async def has_version_2(self) -> bool:
         """Whether the collection of version 2 is there."""
-        with refusals():
-            return "orders" in await self.database.list_collection_names()
+        async with self._database() as database:
+            return "orders" in await database.list_collection_names()
 
     async def close(self) -> None:
         """Ends all connections."""
-        await self.client.close()
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
 
 
 def _account() -> dict[str, Any]:
@@ -113,14 +142,14 @@ class Harness:
         self._ferretdb: subprocess.Popen[bytes] | None = None
 
     def start(self, folder: Path) -> None:
-        """Starts both in a folder."""
-        self.folder = folder
+        """Starts both; PostgreSQL in a folder that its account may enter."""
+        self.folder = Path(tempfile.mkdtemp(prefix="tenantry-mongo-", dir="/tmp"))
         account = _account()
         if account:
-            os.chown(folder, account["user"], account["group"])
+            os.chown(self.folder, account["user"], account["group"])
         subprocess.run(
             [
-                *(BINARIES / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8"),
+                *(BINARIES / "initdb", "-D", self.folder / "data", "-U", "postgres", "-E", "UTF8"),
                 *("--locale=C.UTF-8", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"),
             ],
             check=True,
@@ -166,6 +195,12 @@ class Harness:
                 time.sleep(0.05)
 
     def start_server(self) -> None:
+        """Starts both."""
+        if self._postgres is None:
+            self._start_postgres()
+        self.start_ferretdb()
+
+    def start_ferretdb(self) -> None:
         """Starts FerretDB, which knows nothing of what was before."""
         with (self.folder / "ferretdb.log").open("ab") as log:
             self._ferretdb = subprocess.Popen(
@@ -191,6 +226,15 @@ class Harness:
                 time.sleep(0.05)
 
     def stop_server(self) -> None:
+        """Ends both."""
+        self.stop_ferretdb()
+        if self._postgres is not None:
+            # Without waiting for sessions to end.
+            self._postgres.send_signal(signal.SIGINT)
+            self._postgres.wait(30)
+            self._postgres = None
+
+    def stop_ferretdb(self) -> None:
         """Ends FerretDB; its PostgreSQL goes on."""
         if self._ferretdb is not None:
             self._ferretdb.terminate()
@@ -198,13 +242,9 @@ class Harness:
             self._ferretdb = None
 
     def stop(self) -> None:
-        """Ends both."""
+        """Ends both, and removes their data."""
         self.stop_server()
-        if self._postgres is not None:
-            # Without waiting for sessions to end.
-            self._postgres.send_signal(signal.SIGINT)
-            self._postgres.wait(30)
-        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        shutil.rmtree(self.folder)
 
     @contextlib.contextmanager
     def superuser(self, database: str = DATABASE) -> Iterator[psycopg.Connection[Any]]:
@@ -245,12 +285,11 @@ class Harness:
         """Version 1 makes items, 2 adds orders, 3 fails in its last migration."""
         index = '{"createIndexes": "items", "indexes": [{"key": {"sku": 1}, "name": "sku"}]}'
         migrations = [Migration("1", "items", f'[{{"create": "items"}}, {index}]')]
-        if version == 2:
+        if version >= 2:
             migrations.append(Migration("2", "orders", '[{"create": "orders"}]', rollback='[{"drop": "orders"}]'))
-        if version == 3:
-            migrations.append(Migration("3", "orders", '[{"create": "orders"}]', rollback='[{"drop": "orders"}]'))
+        if version >= 3:
             migrations.append(
-                Migration("3", "broken", '[{"dropIndexes": "items", "index": "there-is-none"}]', rollback="[]")
+                Migration("3", "wrong", '[{"dropIndexes": "items", "index": "there-is-none"}]', rollback="[]")
             )
         return Chain.of(f"shop/{blueprint}", str(version), migrations)
 
@@ -266,26 +305,41 @@ class Harness:
             directConnection=True,
         )
 
-    async def client(self, desired: Desired, login: str, password: str) -> Client:
+    async def client(self, desired: Desired, login: str, password: str) -> Application:
         """A client that is logged in.
 
         FerretDB looks at a login when it is used first, and drivers try again what a connection that was ended
         meanwhile did not do.
         """
-        made = Client(self._client(login, password, desired.names.database), desired.names.database)
+        name = desired.names.database
+        made = Application(lambda: self._client(login, password, name), name)
         for attempt in range(4):
             try:
-                with refusals():
-                    await made.database["items"].find_one({"_id": "nothing"})
+                await made.get("nothing")
+                await self._log_in(login, password)
             except Refused as error:
                 if attempt < 3 and "57P01" in str(error):
                     continue
-                await made.close()
                 raise
             return made
         raise AssertionError("unreachable")
 
-    async def attacks(self, own: Client, other: Desired) -> dict[str, Callable[[], Awaitable[object]]]:
+    async def _log_in(self, login: str, password: str) -> None:
+        """Has FerretDB ask its PostgreSQL: what is not in any database, it answers by itself.
+
+        :raises Refused: when the login is refused; that it may not make a database is none.
+        """
+        async with self._client(login, password, "nowhere") as client:
+            try:
+                await client["nowhere"]["nothing"].insert_one({"_id": 1})
+            except OperationFailure as error:
+                if refused_login(error) or sqlstate(str(error)) == "57P01":
+                    raise Refused(str(error)) from None
+                assert refused(error), error  # noqa: PT017
+            else:
+                raise AssertionError("a tenant may make databases")
+
+    async def attacks(self, own: Application, other: Desired) -> dict[str, Callable[[], Awaitable[object]]]:
         """What a tenant tries on another."""
         theirs = own.client[other.names.database]
         new = own.client["a_database_of_nobody"]
@@ -348,12 +402,14 @@ class Harness:
         pattern = f"^{names.database}(__|$)"
         found: list[str] = []
         with self.superuser() as connection:
+            row = connection.execute("SELECT to_regclass('tenantry.unfinished') IS NOT NULL").fetchone()
+            prepared = row is not None and row[0]
             for what, query in (
                 ("role", "SELECT rolname FROM pg_roles WHERE rolname ~ %s"),
                 ("schema", "SELECT nspname FROM pg_namespace WHERE nspname ~ %s"),
                 ("line", "SELECT schema FROM tenantry.ledger WHERE schema ~ %s"),
                 ("unfinished", "SELECT schema FROM tenantry.unfinished WHERE schema ~ %s"),
-            ):
+            )[: 4 if prepared else 2]:
                 found += [f"{what} {name}" for (name,) in connection.execute(query, (pattern,)).fetchall()]
         async with self.admin() as client:
             databases = await client.list_database_names()

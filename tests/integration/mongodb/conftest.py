@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,22 +22,21 @@ from tenantry_operator.engines.base import (
 )
 from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.tenants.naming import names_for
-from tests.integration.engines.mongodb_harness import Client, Harness
+from tests.integration.engines.mongodb_harness import Application, Harness
 
 PASSWORD = "a-password-of-the-tests"
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def harness() -> Iterator[Harness]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     """The real server."""
     made = Harness()
-    with tempfile.TemporaryDirectory(prefix="tenantry-mongo-", dir="/tmp") as folder:
-        try:
-            made.start(Path(folder))
-            yield made
-        finally:
-            made.stop()
+    try:
+        made.start(tmp_path_factory.mktemp(made.name))
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture
@@ -66,7 +63,7 @@ class Blueprint:
     harness: Harness
     name: str
     chain: Chain
-    clients: list[Client]
+    clients: list[Application]
 
     def edition(self, version: str, *migrations: Migration) -> Chain:
         """The chain to a version."""
@@ -122,9 +119,10 @@ class Blueprint:
         state = await self.state(desired)
         return self.engine.plan(desired, state, None) == () and state.drift == ()
 
-    async def client(self, desired: Desired, login: str | None = None, password: str = PASSWORD) -> Client:
+    async def client(self, desired: Desired, login: str | None = None, password: str = PASSWORD) -> Application:
         """The tenant's application."""
         made = await self.harness.client(desired, login or desired.login or "", password)
+        assert made.client is not None  # it stays
         self.clients.append(made)
         return made
 
@@ -133,7 +131,7 @@ class Blueprint:
 async def blueprint(engine: MongoEngine, harness: Harness) -> AsyncIterator[Callable[..., Blueprint]]:
     """Makes blueprints: ``blueprint('[{"create": "items"}]')``."""
 
-    clients: list[Client] = []
+    clients: list[Application] = []
 
     def make(*texts: str) -> Blueprint:
         name = f"bp{next(_numbers)}"

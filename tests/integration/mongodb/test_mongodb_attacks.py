@@ -19,7 +19,8 @@ from pymongo.errors import OperationFailure
 from tenantry_operator.engines.base import Ownership, Presence
 from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.errors import Stalled
-from tests.integration.engines.mongodb_harness import DATABASE, Harness, Refused, refusals
+from tests.integration.engines.harness import Refused
+from tests.integration.engines.mongodb_harness import DATABASE, Harness, refusals
 
 from .conftest import PASSWORD
 
@@ -156,9 +157,9 @@ async def test_a_restart_hides_nothing_from_whoever_does_not_come_first(
     acme, globex = await shop.make("acme"), await shop.make("globex")
     await (await shop.client(acme)).put("a", "1")
     await (await shop.client(globex)).put("g", "2")
-    harness.stop_server()
+    harness.stop_ferretdb()
     await asyncio.sleep(1.1)
-    harness.start_server()
+    harness.start_ferretdb()
     first, second = await shop.client(globex), await shop.client(acme)
     assert await first.get("g") == "2"
     assert await second.get("a") == "1"

@@ -236,15 +236,15 @@ async def test_an_answer_that_is_lost(
             return
 
 
-async def test_a_server_that_is_away(harness: Harness, blueprint: Callable[..., Any]) -> None:
+async def test_a_ferretdb_that_is_away(harness: Harness, blueprint: Callable[..., Any]) -> None:
     shop = _own_engine(blueprint(ITEMS), harness)
     desired = await shop.make()
-    harness.stop_server()
+    harness.stop_ferretdb()
     try:
         with pytest.raises(Retryable, match="ServerUnreachable"):
             await shop.engine.observe()
     finally:
-        harness.start_server()
+        harness.start_ferretdb()
     assert await shop.is_settled(desired)
     await shop.engine.close()
 

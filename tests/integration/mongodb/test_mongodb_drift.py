@@ -105,10 +105,10 @@ async def test_drift_while_writes_are_refused(blueprint: Callable[..., Any], har
     await shop.bring(full)
     with harness.superuser() as connection:
         connection.execute(f'ALTER ROLE "{desired.names.login_a}" CONNECTION LIMIT 7')
-    assert await shop.bring(full) == ["mend", "compact"]
+    assert await shop.bring(full) == ["mend", "vacuum"]
     assert (await shop.state(full)).drift == ()
     second = Credentials(desired.names.login_b, "second")
-    assert await shop.bring(full, second) == ["create-login", "compact"]
+    assert await shop.bring(full, second) == ["create-login", "vacuum"]
     assert (await shop.state(full)).drift == ()
 
 
@@ -153,8 +153,8 @@ async def test_doors_that_are_open_are_told(harness: Harness) -> None:
         with harness.superuser() as connection:
             connection.execute("SELECT pg_reload_conf()")
         # FerretDB goes on with what it has.
-        harness.stop_server()
-        harness.start_server()
+        harness.stop_ferretdb()
+        harness.start_ferretdb()
 
 
 async def _doors(harness: Harness) -> tuple[str, ...]:

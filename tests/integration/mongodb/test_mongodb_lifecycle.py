@@ -12,7 +12,8 @@ import pytest
 
 from tenantry_operator.engines.base import Credentials, Ownership, Presence, fingerprint
 from tenantry_operator.errors import Stalled
-from tests.integration.engines.mongodb_harness import Harness, Refused, refusals
+from tests.integration.engines.harness import Refused
+from tests.integration.engines.mongodb_harness import Harness, refusals
 
 from .conftest import PASSWORD
 
@@ -110,7 +111,7 @@ async def test_a_quota_refuses_writes_and_lets_delete(blueprint: Callable[..., A
     await client.put("a", "1" * 1000)
     await client.put("b", "2")
     full = replace(desired, read_only=True)
-    assert await shop.bring(full) == ["refuse-writes", "compact"]
+    assert await shop.bring(full) == ["refuse-writes", "vacuum"]
     full_client = await shop.client(desired)
     assert await full_client.get("b") == "2"
     with pytest.raises(Refused):
@@ -123,7 +124,7 @@ async def test_a_quota_refuses_writes_and_lets_delete(blueprint: Callable[..., A
     assert await full_client.get("a") is None
     state = await shop.state(full)
     assert state.drift == ()
-    assert [step.name for step in shop.engine.plan(full, state, None)] == ["compact"]
+    assert [step.name for step in shop.engine.plan(full, state, None)] == ["vacuum"]
     assert await shop.bring(desired) == ["allow-writes"]
     again = await shop.client(desired)
     await again.put("c", "3")
@@ -146,7 +147,7 @@ async def test_room_that_was_deleted_is_given_back(blueprint: Callable[..., Any]
     # PostgreSQL's statistics, which say that there is something to compact, come a second or so late.
     while ((await shop.engine.observe_one(desired)).bytes or 0) > before / 2:
         assert time.monotonic() < deadline
-        assert await shop.bring(full) == ["compact"]
+        assert await shop.bring(full) == ["vacuum"]
         await asyncio.sleep(0.3)
 
 

@@ -86,7 +86,7 @@ class MongoEngine:
             "migrate": self._migrate,
             "refuse-writes": self._refuse_writes,
             "allow-writes": self._allow_writes,
-            "compact": self._compact,
+            "vacuum": self._vacuum,
             "retire-login": self._retire_login,
             "refuse-logins": self._refuse_logins,
             "end-sessions": self._end_sessions,
@@ -163,7 +163,7 @@ class MongoEngine:
         view = await self._view(desired)
         await self._accounts.set_read_only(desired, view.logins, read_only=read_only)
 
-    async def _compact(self, desired: Desired, step: MongoStep, credentials: Credentials | None) -> None:
+    async def _vacuum(self, desired: Desired, step: MongoStep, credentials: Credentials | None) -> None:
         """Gives back what was deleted, when something was written or deleted since the last time."""
         name = desired.names.database
         writes = (await self.observe_one(desired)).writes

@@ -37,6 +37,7 @@ _BUSY = {
 _AWAY = frozenset({6, 7, 89, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436})
 """The server is shutting down, is no primary, or was lost."""
 _PLACES = re.compile(r"^(?:\[[^\]]*\]\s*)+")
+_TAIL = re.compile(r"(?: \(configured timeouts|, Timeout: |, full error: | dup key: ).*", re.DOTALL)
 _SQLSTATE = re.compile(r"\(SQLSTATE ([0-9A-Z]{5})\)")
 _LONGEST = 400
 
@@ -49,8 +50,8 @@ def text_of(error: PyMongoError) -> str:
 
 
 def tidy(message: str) -> str:
-    """A server's message in one line, without the places in FerretDB's source."""
-    words = " ".join(_PLACES.sub("", message).split())
+    """A server's message in one line, without FerretDB's places, the driver's settings, and a tenant's values."""
+    words = " ".join(_TAIL.sub("", _PLACES.sub("", message)).split())
     return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
 
 

@@ -194,6 +194,7 @@ class FerretCatalog:
         return View(
             where=f"database {names.database} on {self.server}",
             data=data,
+            there=schema is not None,
             begun=schema is not None or owner is not None or bool(logins),
             lost=schema is None and built is not None and built.built,
             read_only=read_only,

@@ -48,7 +48,10 @@ class FerretServer:
         if access.backend is None:
             raise ValueError("the PostgreSQL behind FerretDB is not known")
         self._database = access.backend.database or DATABASE
-        self._backend = Connections(access.backend, replace(settings, maintenance_database=self._database))
+        settings = replace(settings, maintenance_database=self._database)
+        self._backend = Connections(access.backend, settings)
+        # Drift and quotas do not wait behind tenants that are made.
+        self._observing = Connections(access.backend, replace(settings, concurrency=1))
         self.secret = access.backend.password.encode()
         self.clients = clients
         self._installation = installation
@@ -60,13 +63,13 @@ class FerretServer:
         self.server = clients.server
 
     @asynccontextmanager
-    async def use(self, what: str) -> AsyncIterator[Connection]:
+    async def use(self, what: str, connections: Connections | None = None) -> AsyncIterator[Connection]:
         """A connection to FerretDB's database, its errors translated.
 
         :param what: is worked on, for messages.
         """
         try:
-            async with self._backend.use() as connection:
+            async with (connections or self._backend).use() as connection:
                 yield connection
         except psycopg.Error as error:
             # Something that all tenants share may be gone: it is looked at again before the next step.
@@ -96,7 +99,7 @@ class FerretServer:
             async with self.clients.admin() as client:
                 about = await client.admin.command("buildInfo")
         version = str(about.get("ferretdbVersion") or about.get("version")).removeprefix("v")
-        async with self.use(f"server {self.server}") as connection:
+        async with self.use(f"server {self.server}", self._observing) as connection:
             roles = await observe_server(connection, [self._backend.admin])
             schemas = await read_schemas(connection, None)
             rights = await read_rights(connection)
@@ -245,6 +248,7 @@ class FerretServer:
     async def close(self) -> None:
         """Closes all connections."""
         await self._backend.close()
+        await self._observing.close()
 
 
 async def send(connection: Connection, script: Script) -> None:

@@ -188,6 +188,7 @@ class MongodAccounts(MongodServer):
             await client[name].command("dropDatabase")
             reached("database-dropped")
             await client[name].command("dropAllRolesFromDatabase")
+            await client[OWN][MARKS].update_one({"_id": name, "mark": row["mark"]}, {"$set": {"made": False}})
 
     async def drop_rest(self, desired: Desired) -> None:
         """Drops the tenant's users, and last the mark with the ledger."""

@@ -82,6 +82,7 @@ class MongodCatalog:
         view = View(
             where=where,
             data=data and not lost,
+            there=data or name in self.databases,
             begun=kept is not None or bool(logins),
             lost=lost,
             read_only=read_only,

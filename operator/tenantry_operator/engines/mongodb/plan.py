@@ -62,9 +62,9 @@ def _refuse(view: View) -> tuple[MongoStep, ...]:
 
 
 def _drop(view: View) -> tuple[MongoStep, ...]:
-    if not view.begun and not view.data:
+    if not view.begun:
         return ()
-    return (MongoStep("drop-database"), MongoStep("drop-rest"))
+    return (*((MongoStep("drop-database"),) if view.there else ()), MongoStep("drop-rest"))
 
 
 def _logins(desired: Desired, view: View, credentials: Credentials | None) -> tuple[MongoStep, ...]:
@@ -90,5 +90,5 @@ def _version(desired: Desired, state: DatabaseState, present: bool) -> tuple[Mon
 def _storage(desired: Desired, view: View) -> tuple[MongoStep, ...]:
     if desired.read_only:
         steps = () if view.read_only else (MongoStep("refuse-writes"),)
-        return (*steps, MongoStep("compact")) if view.data else steps
+        return (*steps, MongoStep("vacuum")) if view.data else steps
     return (MongoStep("allow-writes"),) if view.read_only else ()

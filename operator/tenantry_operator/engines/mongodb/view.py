@@ -16,6 +16,8 @@ class View:
     """The database in words, for messages."""
     data: bool = False
     """The database is there, built to the end."""
+    there: bool = False
+    """The database is there, even if it was not built to the end."""
     begun: bool = False
     """Something of it is there, marked, even if it was not built to the end."""
     lost: bool = False
