@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -22,10 +23,9 @@ from tenantry_operator.engines.base import Chain, Desired, Migration
 from tenantry_operator.engines.mysql.connections import ConnectionSettings
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.engines.mysql.names import BOOKS, own_accounts
-from tests.integration.engines.harness import Refused
+from tests.integration.engines.harness import PASSWORD, Refused
 
 ADMIN = "tenantry_admin"
-PASSWORD = "not-a-secret-in-a-test"
 _SYSTEM_TABLES = (
     "mysql_system_tables.sql",
     "mysql_performance_tables.sql",
@@ -234,7 +234,9 @@ class Harness:
         return self._server
 
     def start(self, folder: Path) -> None:
-        self._server = MariaDb(folder)
+        # Folders of the tests are closed to the user that the server runs as.
+        own = folder if os.geteuid() != 0 else Path(tempfile.mkdtemp(prefix="tenantry-my-", dir="/tmp"))
+        self._server = MariaDb(own)
         self._server.install()
         self._server.start()
         self._server.harden()
@@ -250,7 +252,7 @@ class Harness:
     def chain(self, version: int) -> Chain:
         first = Migration("1", "items", ITEMS, rollback="DROP TABLE items")
         second = Migration("2", "note", NOTE, rollback="ALTER TABLE items DROP COLUMN note")
-        third = Migration("3", "broken", "ALTER TABLE nothing ADD COLUMN more INT", rollback="DO 0")
+        third = Migration("3", "wrong", "ALTER TABLE nothing ADD COLUMN more INT", rollback="DO 0")
         migrations = {1: [first], 2: [first, second], 3: [first, second, third]}[version]
         return Chain.of(f"shop/{self.name}", str(version), migrations, [str(n + 1) for n in range(version)])
 

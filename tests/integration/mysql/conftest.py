@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,21 +22,21 @@ from tenantry_operator.engines.base import (
 )
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.tenants.naming import names_for
-from tests.integration.engines.mysql_harness import PASSWORD, Harness, MariaDb
+from tests.integration.engines.harness import PASSWORD
+from tests.integration.engines.mysql_harness import Harness, MariaDb
 
 INSTALLATION = "test"
 
 
 @pytest.fixture(scope="session")
-def harness() -> Iterator[Harness]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     """The server of this test run."""
     made = Harness()
-    with tempfile.TemporaryDirectory(prefix="tenantry-my-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        made.start(Path(folder))
-        try:
-            yield made
-        finally:
-            made.stop()
+    made.start(tmp_path_factory.mktemp("mysql"))
+    try:
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture

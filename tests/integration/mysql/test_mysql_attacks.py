@@ -9,7 +9,8 @@ import pymysql
 import pytest
 
 from tenantry_operator.engines.mysql.names import definer_of, reader_of
-from tests.integration.engines.mysql_harness import ADMIN, PASSWORD, Client, Harness, Refused
+from tests.integration.engines.harness import PASSWORD, Refused
+from tests.integration.engines.mysql_harness import ADMIN, Client, Harness
 
 ITEMS = "CREATE TABLE items (name VARCHAR(100) PRIMARY KEY, value TEXT)"
 BOTH = pytest.mark.parametrize("ddl", [False, True])

@@ -23,7 +23,8 @@ from tenantry_operator.engines.mysql.connections import Connection, Connections,
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Retryable, Stalled
-from tests.integration.engines.mysql_harness import ADMIN, PASSWORD, Harness, MariaDb
+from tests.integration.engines.harness import PASSWORD
+from tests.integration.engines.mysql_harness import ADMIN, Harness, MariaDb
 
 ITEMS = "CREATE TABLE items (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(50))"
 

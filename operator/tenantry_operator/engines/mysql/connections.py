@@ -117,6 +117,7 @@ class Connections:
         self.admin = access.username
         self._access = access
         self._semaphore = asyncio.Semaphore(settings.concurrency)
+        self._sessions = asyncio.Semaphore(settings.concurrency)
         self._idle: list[_Idle] = []
         self._breaker = Breaker(settings.failures, settings.pause, settings.longest_pause)
         self._ssl: ssl.SSLContext | None = None
@@ -148,23 +149,24 @@ class Connections:
     ) -> AsyncIterator[Connection]:
         """A session of another login than the administrator's, which is not kept.
 
-        It does not count as one of the connections at a time.
+        There may be as many as connections of the administrator's, beside them.
 
         :param variables: of the session.
         :param within: seconds for a statement.
         """
-        connection = self._make(credentials.login, credentials.password, database, within)
-        try:
-            await connection.open(self.settings.connect_timeout)
-            for name, value in variables.items():
-                await connection.run(f"SET SESSION {name} = {value}")
-        except (pymysql.MySQLError, OSError, RuntimeError) as error:
-            connection.close()
-            raise connect_error(error, self.server) from None
-        try:
-            yield connection
-        finally:
-            connection.close()
+        async with self._sessions:
+            connection = self._make(credentials.login, credentials.password, database, within)
+            try:
+                await connection.open(self.settings.connect_timeout)
+                for name, value in variables.items():
+                    await connection.run(f"SET SESSION {name} = {value}")
+            except (pymysql.MySQLError, OSError, RuntimeError) as error:
+                connection.close()
+                raise connect_error(error, self.server) from None
+            try:
+                yield connection
+            finally:
+                connection.close()
 
     async def close(self) -> None:
         """Closes all unused connections; those in use are closed when they come back."""

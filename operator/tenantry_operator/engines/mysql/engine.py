@@ -35,7 +35,7 @@ from tenantry_operator.engines.mysql.flavour import OLDEST, Flavour
 from tenantry_operator.engines.mysql.names import own_accounts
 from tenantry_operator.engines.mysql.plan import MySqlStep, plan
 from tenantry_operator.engines.mysql.state import MySqlState
-from tenantry_operator.engines.mysql.structures import compare, read_structures
+from tenantry_operator.engines.mysql.structures import compare, read_structure
 from tenantry_operator.engines.mysql.usage import Usage
 from tenantry_operator.engines.scratch import ENTRY, scratch_copy
 from tenantry_operator.errors import Retryable, Stalled
@@ -146,11 +146,11 @@ class MySqlEngine:
         try:
             flavour = await self._which()
             async with self._connections.use() as connection:
-                found = await read_structures(connection, [database], mariadb=flavour.mariadb)
+                found = await read_structure(connection, database, mariadb=flavour.mariadb)
         except (pymysql.MySQLError, Retryable) as error:
             _log.info("a structure was not read", where=self._executor.where(desired), error=str(error))
             return None
-        return found[database] if found[database].objects else None
+        return found if found.objects else None
 
     def compare(self, expected: Structure, found: Structure) -> Deviation:
         """What differs. The order of columns does not count."""

@@ -29,7 +29,7 @@ from tenantry_operator.engines.mysql.lexer import Statement, StatementKind, line
 from tenantry_operator.engines.mysql.names import definer_of
 from tenantry_operator.engines.mysql.progress import Progress
 from tenantry_operator.engines.mysql.sessions import end_sessions
-from tenantry_operator.engines.mysql.structures import read_structures
+from tenantry_operator.engines.mysql.structures import read_structure
 from tenantry_operator.engines.path import path
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 from tenantry_operator.faults import reached
@@ -227,8 +227,7 @@ class _Job:
         return number + 1
 
     async def _definition(self, session: Connection) -> str:
-        found = await read_structures(session, [self.database], mariadb=self.flavour.mariadb)
-        return found[self.database].fingerprint
+        return (await read_structure(session, self.database, mariadb=self.flavour.mariadb)).fingerprint
 
     async def _explain(
         self,
