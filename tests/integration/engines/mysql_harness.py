@@ -8,7 +8,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -234,9 +233,7 @@ class Harness:
         return self._server
 
     def start(self, folder: Path) -> None:
-        # Folders of the tests are closed to the user that the server runs as.
-        own = folder if os.geteuid() != 0 else Path(tempfile.mkdtemp(prefix="tenantry-my-", dir="/tmp"))
-        self._server = MariaDb(own)
+        self._server = MariaDb(folder)
         self._server.install()
         self._server.start()
         self._server.harden()
