@@ -37,9 +37,9 @@ def rights_of(grants: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def sees_all(grants: Iterable[str]) -> bool:
+def sees_all(rights: frozenset[str]) -> bool:
     """Whether the administrator sees the sessions of others, and sizes."""
-    return not rights_of(grants).isdisjoint({"PROCESS", "ALL PRIVILEGES"})
+    return not rights.isdisjoint({"PROCESS", "ALL PRIVILEGES"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Facts:
     flavour: Flavour
     sessions: int
     max_connections: int
-    grants: tuple[str, ...]
-    """The administrator's own, as SHOW GRANTS has them."""
+    rights: frozenset[str]
+    """The administrator's own, on the whole server. What SHOW GRANTS answers is not kept: a hash is in it."""
     prepared: bool
     """The operator's database is there."""
 
@@ -125,7 +125,7 @@ async def observe_server(
                 else ()
             )
         },
-        sizes=await _sizes(connection, flavour, databases) if sees_all(facts.grants) else {},
+        sizes=await _sizes(connection, flavour, databases) if sees_all(facts.rights) else {},
     )
 
 
@@ -145,7 +145,7 @@ async def _facts(connection: Connection, flavour: Flavour) -> Facts:
         flavour=flavour,
         sessions=int(sessions[0][1]),
         max_connections=int(rows[0][0]),
-        grants=tuple(str(row[0]) for row in grants),
+        rights=rights_of(str(row[0]) for row in grants),
         prepared=bool(rows[0][1]),
     )
 

@@ -92,7 +92,7 @@ class MySqlEngine:
         self, connection: Connection, flavour: Flavour, catalog: Catalog
     ) -> Mapping[str, str]:
         """The structures of tenants' databases, as far as they are known: some are read at a time."""
-        if not sees_all(catalog.facts.grants):
+        if not sees_all(catalog.facts.rights):
             return {}
         changes = await read_changes(connection, flavour)
         counters = {
