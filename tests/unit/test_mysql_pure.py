@@ -104,7 +104,7 @@ def test_versions(text: str, mariadb: bool, version: tuple[int, int, int], too_o
 
 
 def _catalog(*patterns: str) -> Catalog:
-    facts = Facts(Flavour(True, (10, 11, 0)), 1, 1, (), True)
+    facts = Facts(Flavour(True, (10, 11, 0)), 1, 1, frozenset(), True)
     grants = {"": [Grant("%", pattern, frozenset({"SELECT"})) for pattern in patterns]}
     return Catalog(facts, frozenset(), {}, grants, {}, {}, {})
 

@@ -22,10 +22,9 @@ from tenantry_operator.engines.base import Chain, Desired, Migration
 from tenantry_operator.engines.mysql.connections import ConnectionSettings
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.engines.mysql.names import BOOKS, own_accounts
-from tests.integration.engines.harness import Refused
+from tests.integration.engines.harness import PASSWORD, Refused
 
 ADMIN = "tenantry_admin"
-PASSWORD = "not-a-secret-in-a-test"
 _SYSTEM_TABLES = (
     "mysql_system_tables.sql",
     "mysql_performance_tables.sql",
@@ -250,7 +249,7 @@ class Harness:
     def chain(self, version: int) -> Chain:
         first = Migration("1", "items", ITEMS, rollback="DROP TABLE items")
         second = Migration("2", "note", NOTE, rollback="ALTER TABLE items DROP COLUMN note")
-        third = Migration("3", "broken", "ALTER TABLE nothing ADD COLUMN more INT", rollback="DO 0")
+        third = Migration("3", "wrong", "ALTER TABLE nothing ADD COLUMN more INT", rollback="DO 0")
         migrations = {1: [first], 2: [first, second], 3: [first, second, third]}[version]
         return Chain.of(f"shop/{self.name}", str(version), migrations, [str(n + 1) for n in range(version)])
 
@@ -317,19 +316,24 @@ class Harness:
             root.execute(f"DROP DATABASE `{desired.names.database}`")
 
     async def leftovers(self, desired: Desired) -> list[str]:
-        names, query = desired.names, self.server.query
-        found = [f"database {row[0]}" for row in query("SHOW DATABASES") if row[0] == names.database]
-        for login in own_accounts(names):
-            for table in ("global_priv", "db", "tables_priv", "procs_priv"):
-                rows = query(f"SELECT COUNT(*) FROM mysql.{table} WHERE User = %s", login)
-                found += [f"{login} in {table}"] if rows[0][0] else []
-            rows = query(f"SELECT mark FROM {BOOKS}.marks WHERE name = %s", login)
-            found += [f"mark on {login}"] if rows else []
-        for table, column in (("marks", "name"), ("ledger", "tenant_database"), ("unfinished", "tenant_database")):
-            rows = query(f"SELECT * FROM {BOOKS}.{table} WHERE {column} = %s", names.database)
-            found += [f"{table} of {names.database}"] if rows else []
-        runs = query("SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'run\\_%%'")
-        return found + [f"progress {row[0]}" for row in runs]
+        names, found = desired.names, list[str]()
+        with self.server.root() as root:
+
+            def look(words: str, statement: str, *values: object) -> None:
+                root.execute(statement, values or None)
+                found.extend(f"{words}: {row[0]}" for row in root.fetchall())
+
+            own = names.database
+            look("database", "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s", own)
+            for login in own_accounts(names):
+                for table in ("global_priv", "db", "tables_priv", "procs_priv"):
+                    look(table, f"SELECT User FROM mysql.{table} WHERE User = %s", login)
+                look("mark", f"SELECT name FROM {BOOKS}.marks WHERE name = %s", login)
+            look("mark", f"SELECT name FROM {BOOKS}.marks WHERE name = %s", names.database)
+            for table in ("ledger", "unfinished"):
+                look(table, f"SELECT version FROM {BOOKS}.{table} WHERE tenant_database = %s", names.database)
+            look("progress", f"SHOW TABLES FROM {BOOKS} LIKE 'run\\_%'")
+        return found
 
     def stop_server(self) -> None:
         self.server.stop()

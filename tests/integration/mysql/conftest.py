@@ -24,7 +24,8 @@ from tenantry_operator.engines.base import (
 )
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.tenants.naming import names_for
-from tests.integration.engines.mysql_harness import PASSWORD, Harness, MariaDb
+from tests.integration.engines.harness import PASSWORD
+from tests.integration.engines.mysql_harness import Harness, MariaDb
 
 INSTALLATION = "test"
 
@@ -33,12 +34,12 @@ INSTALLATION = "test"
 def harness() -> Iterator[Harness]:
     """The server of this test run."""
     made = Harness()
-    with tempfile.TemporaryDirectory(prefix="tenantry-my-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        made.start(Path(folder))
-        try:
-            yield made
-        finally:
-            made.stop()
+    # The server runs as another user, who must be able to pass.
+    made.start(Path(tempfile.mkdtemp(prefix="tenantry-mysql-", dir="/tmp")))
+    try:
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture

@@ -8,8 +8,11 @@ from typing import Any
 import pymysql
 import pytest
 
+from tenantry_operator.engines.base import Presence
 from tenantry_operator.engines.mysql.names import definer_of, reader_of
-from tests.integration.engines.mysql_harness import ADMIN, PASSWORD, Client, Harness, Refused
+from tenantry_operator.errors import Retryable
+from tests.integration.engines.harness import PASSWORD, Refused
+from tests.integration.engines.mysql_harness import ADMIN, Client, Harness
 
 ITEMS = "CREATE TABLE items (name VARCHAR(100) PRIMARY KEY, value TEXT)"
 BOTH = pytest.mark.parametrize("ddl", [False, True])
@@ -158,3 +161,22 @@ async def test_no_password_is_in_the_servers_log(blueprint: Callable[..., Any]) 
     text = log.read_text(encoding="utf-8", errors="replace")
     assert "CREATE USER" in text
     assert PASSWORD not in text
+
+
+async def test_a_prepared_transaction_that_was_left_holds_up_its_own_tenant_only(
+    blueprint: Callable[..., Any], harness: Harness
+) -> None:
+    shop = blueprint(ITEMS)
+    acme, globex = await shop.make("acme"), await shop.make("globex")
+    with shop.login(acme) as session:
+        for statement in ("XA START 'x'", "INSERT INTO items VALUES ('a', 'b')", "XA END 'x'", "XA PREPARE 'x'"):
+            session.execute(statement)
+    absent = shop.desired("acme", presence=Presence.ABSENT, login=None, chain=None)
+    try:
+        with pytest.raises(Retryable, match="LockTimeout"):
+            await shop.bring(absent)
+        assert await shop.is_settled(globex)
+    finally:
+        shop.server.query("XA ROLLBACK 'x'")
+    await shop.bring(absent)
+    assert await harness.leftovers(acme) == []

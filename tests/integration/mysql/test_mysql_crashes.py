@@ -14,7 +14,7 @@ from tenantry_operator.engines.base import Credentials, Presence
 from tenantry_operator.engines.mysql import accounts, engine, execute, migrate
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Retryable
-from tests.integration.engines.mysql_harness import PASSWORD
+from tests.integration.engines.harness import PASSWORD
 
 ITEMS = "CREATE TABLE items (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(50))"
 OTHER_PASSWORD = "another-password"
@@ -169,7 +169,7 @@ async def test_over_a_quota_and_back(points: CrashPoints, blueprint: Callable[..
         await works(shop, shop.desired(), shop.desired().names.login_a, PASSWORD)
 
     passed = await crash_everywhere(points, harness, prepare, transition, check)
-    assert passed == ["writes-noted", "refuse-writes", "compact", "writes-noted", "allow-writes"]
+    assert passed == ["writes-noted", "refuse-writes", "vacuum", "writes-noted", "allow-writes"]
 
 
 async def test_removing(points: CrashPoints, blueprint: Callable[..., Any], harness: Any) -> None:

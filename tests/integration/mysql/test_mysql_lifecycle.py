@@ -11,7 +11,8 @@ import pytest
 
 from tenantry_operator.engines.base import Credentials, Isolation, LoginLimits, Ownership, Presence
 from tenantry_operator.errors import Stalled
-from tests.integration.engines.mysql_harness import PASSWORD, Harness
+from tests.integration.engines.harness import PASSWORD
+from tests.integration.engines.mysql_harness import Harness
 
 ITEMS = "CREATE TABLE items (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(50))"
 OTHER_PASSWORD = "another-password"
@@ -207,7 +208,7 @@ async def test_over_its_quota_a_tenant_reads_and_deletes(blueprint: Callable[...
     with shop.login(acme) as session:
         session.execute("INSERT INTO items (name) VALUES ('one'), ('two')")
         session.execute("CALL put()")
-        assert await shop.bring(full) == ["refuse-writes", "compact"]
+        assert await shop.bring(full) == ["refuse-writes", "vacuum"]
         with pytest.raises(pymysql.MySQLError):
             session.execute("INSERT INTO items (name) VALUES ('three')")
     assert (await shop.state(full)).drift == ()

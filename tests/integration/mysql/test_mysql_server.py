@@ -23,7 +23,8 @@ from tenantry_operator.engines.mysql.connections import Connection, Connections,
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Retryable, Stalled
-from tests.integration.engines.mysql_harness import ADMIN, PASSWORD, Harness, MariaDb
+from tests.integration.engines.harness import PASSWORD
+from tests.integration.engines.mysql_harness import ADMIN, Harness, MariaDb
 
 ITEMS = "CREATE TABLE items (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(50))"
 
@@ -386,6 +387,21 @@ async def test_structures_tell_what_was_changed(blueprint: Callable[..., Any]) -
         "view names: missing",
     )
     assert shop.engine.compare(wanted, found).lines == ()
+
+
+async def test_a_snapshot_tells_structures(blueprint: Callable[..., Any]) -> None:
+    shop = blueprint(ITEMS)
+    acme, globex = await shop.make("acme"), await shop.make("globex")
+    for _ in range(5):
+        snapshot = await shop.engine.observe()
+    same = snapshot.database(acme).structure
+    assert same is not None
+    assert same == snapshot.database(globex).structure == (await shop.engine.structure(acme)).fingerprint
+    with shop.server.root(globex.names.database) as root:
+        root.execute("ALTER TABLE items ADD COLUMN extra INT")
+    snapshot = await shop.engine.observe()
+    assert snapshot.database(acme).structure == same
+    assert snapshot.database(globex).structure not in (None, same)
 
 
 async def test_a_rehearsal_leaves_nothing_and_says_what_fails(

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from tenantry_operator.engines.base import Chain, Desired, Mark, Migration, Stale
 from tenantry_operator.engines.halfway import Unfinished
-from tenantry_operator.engines.mysql.connections import Connection
+from tenantry_operator.engines.mysql.connections import Connection, unhurried
 from tenantry_operator.engines.mysql.names import BOOKS
 from tenantry_operator.engines.mysql.sql import literal, name
 from tenantry_operator.engines.path import Applied
@@ -108,9 +108,8 @@ async def read_marks(connection: Connection, names: Sequence[str] | None = None)
     where = "" if names is None else f" WHERE name IN ({', '.join(map(literal, names))})"
     columns = "kind, name, mark, made, kept, read_only, secret"
     found = []
-    for kind, own, text, made, kept, read_only, secret in await connection.run(
-        f"SELECT {columns} FROM {BOOKS}.marks{where}"
-    ):
+    rows = await connection.run(f"SELECT {columns} FROM {BOOKS}.marks{where}")
+    async for kind, own, text, made, kept, read_only, secret in unhurried(rows):
         mark = Mark.decode(text)
         if mark is not None:
             found.append(MarkRow(Kind(kind), own, mark, bool(made), bool(kept), bool(read_only), secret))

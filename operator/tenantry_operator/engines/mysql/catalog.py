@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from tenantry_operator.engines.mysql.books import Kind, MarkRow, read_marks
-from tenantry_operator.engines.mysql.connections import Connection, Row
+from tenantry_operator.engines.mysql.connections import Connection, Row, unhurried
 from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.names import BOOKS
 from tenantry_operator.engines.mysql.privileges import COLUMNS, MARIADB_COLUMNS
@@ -36,6 +37,11 @@ def rights_of(grants: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def sees_all(rights: frozenset[str]) -> bool:
+    """Whether the administrator sees the sessions of others, and sizes."""
+    return not rights.isdisjoint({"PROCESS", "ALL PRIVILEGES"})
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The server as a whole."""
@@ -43,8 +49,8 @@ class Facts:
     flavour: Flavour
     sessions: int
     max_connections: int
-    grants: tuple[str, ...]
-    """The administrator's own, as SHOW GRANTS has them."""
+    rights: frozenset[str]
+    """The administrator's own, on the whole server. What SHOW GRANTS answers is not kept: a hash is in it."""
     prepared: bool
     """The operator's database is there."""
 
@@ -102,7 +108,6 @@ async def observe_server(
     :param databases: those that are of interest; None: all. Likewise ``accounts``.
     """
     facts = await _facts(connection, flavour)
-    sees_all = not rights_of(facts.grants).isdisjoint({"PROCESS", "ALL PRIVILEGES"})
     named = "" if databases is None else f"WHERE schema_name IN ({literals(databases)})"
     schemata = await connection.run(f"SELECT schema_name FROM information_schema.schemata {named}")
     return Catalog(
@@ -120,7 +125,7 @@ async def observe_server(
                 else ()
             )
         },
-        sizes=await _sizes(connection, flavour, databases) if sees_all else {},
+        sizes=await _sizes(connection, flavour, databases) if sees_all(facts.rights) else {},
     )
 
 
@@ -140,7 +145,7 @@ async def _facts(connection: Connection, flavour: Flavour) -> Facts:
         flavour=flavour,
         sessions=int(sessions[0][1]),
         max_connections=int(rows[0][0]),
-        grants=tuple(str(row[0]) for row in grants),
+        rights=rights_of(str(row[0]) for row in grants),
         prepared=bool(rows[0][1]),
     )
 
@@ -156,7 +161,7 @@ async def read_accounts(connection: Connection, flavour: Flavour, names: Sequenc
     """
     if flavour.mariadb:
         rows = await connection.run(f"SELECT User, Host, Priv FROM mysql.global_priv{_users(names)}")
-        return [account for account in map(_of_mariadb, rows) if account is not None]
+        return [account async for row in unhurried(rows) if (account := _of_mariadb(row)) is not None]
     columns = "+".join(f"({column} = 'Y')" for column in COLUMNS.values())
     rows = await connection.run(
         "SELECT User, Host, account_locked = 'Y', max_user_connections, "
@@ -207,15 +212,21 @@ def _by_name(accounts: Sequence[Account]) -> dict[str, list[Account]]:
 
 async def _grants(connection: Connection, flavour: Flavour, names: Sequence[str] | None) -> dict[str, list[Grant]]:
     columns = MARIADB_COLUMNS if flavour.mariadb else COLUMNS
+    words = tuple(columns)
     rows = await connection.run(
-        f"SELECT User, Host, Db, {', '.join(columns.values())} FROM mysql.db"
+        # One column of letters: there may be very many rows.
+        f"SELECT User, Host, Db, CONCAT({', '.join(columns.values())}) FROM mysql.db"
         + _users(names, also=" OR User IN ('', 'PUBLIC')")
     )
     found: dict[str, list[Grant]] = {}
-    for user, host, pattern, *flags in rows:
-        privileges = frozenset(word for word, flag in zip(columns, flags, strict=True) if flag == "Y")
-        found.setdefault(str(user), []).append(Grant(str(host), str(pattern), privileges))
+    async for user, host, pattern, flags in unhurried(rows):
+        found.setdefault(str(user), []).append(Grant(str(host), str(pattern), _privileges(words, str(flags))))
     return found
+
+
+@lru_cache(maxsize=256)
+def _privileges(words: tuple[str, ...], flags: str) -> frozenset[str]:
+    return frozenset(word for word, flag in zip(words, flags, strict=True) if flag == "Y")
 
 
 async def _others(
@@ -257,6 +268,17 @@ async def _sizes(connection: Connection, flavour: Flavour, databases: Sequence[s
         f"GROUP BY {folder}"
     )
     return {_decode(str(name)): int(size or 0) for name, size in rows}
+
+
+async def read_changes(connection: Connection, flavour: Flavour) -> dict[str, int]:
+    """By database, a number that moves when tables are made, altered or dropped; not with every change of an
+    index, and with none of a view or routine."""
+    table = "innodb_sys_tables" if flavour.mariadb else "innodb_tables"
+    rows = await connection.run(
+        "SELECT SUBSTRING_INDEX(name, '/', 1), SUM(CRC32(CONCAT_WS('|', name, table_id, n_cols))) "
+        f"FROM information_schema.{table} WHERE name LIKE '%/%' GROUP BY 1"
+    )
+    return {_decode(str(name)): int(number) for name, number in rows}
 
 
 def _encode(database: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,16 @@ from pymysql.constants import CLIENT
 from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import Credentials
 from tenantry_operator.engines.breaker import Breaker
-from tenantry_operator.engines.mysql.errno import answered, connect_error
+from tenantry_operator.engines.mysql.errno import answered, connect_error, describe
 from tenantry_operator.engines.mysql.sql import SQL_MODE, literal
-from tenantry_operator.errors import ReconcileError, Stalled
+from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 
 Row = tuple[Any, ...]
 _ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
 _SSL_ERROR = 2026
 _LOST = 2013
+_TURN = 500
+"""Rows that are looked at in one go."""
 _GRACE = 5.0
 """Seconds that an answer may be late, after the server itself should have given up."""
 
@@ -102,6 +104,14 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver is no
         await super()._request_authentication()
 
 
+async def unhurried(rows: Sequence[Row]) -> AsyncIterator[Row]:
+    """Rows of a long result, letting others have a turn now and then."""
+    for number, row in enumerate(rows, 1):
+        if number % _TURN == 0:
+            await asyncio.sleep(0)
+        yield row
+
+
 @dataclass(slots=True)
 class _Idle:
     connection: Connection
@@ -117,6 +127,7 @@ class Connections:
         self.admin = access.username
         self._access = access
         self._semaphore = asyncio.Semaphore(settings.concurrency)
+        self._sessions = asyncio.Semaphore(settings.concurrency)
         self._idle: list[_Idle] = []
         self._breaker = Breaker(settings.failures, settings.pause, settings.longest_pause)
         self._ssl: ssl.SSLContext | None = None
@@ -148,23 +159,33 @@ class Connections:
     ) -> AsyncIterator[Connection]:
         """A session of another login than the administrator's, which is not kept.
 
-        It does not count as one of the connections at a time.
+        There may be as many as connections of the administrator's, beside them.
 
         :param variables: of the session.
         :param within: seconds for a statement.
+        :raises Retryable: LoginRefused, ServerUnreachable.
+        :raises Stale: when there is no such database.
         """
-        connection = self._make(credentials.login, credentials.password, database, within)
-        try:
-            await connection.open(self.settings.connect_timeout)
-            for name, value in variables.items():
-                await connection.run(f"SET SESSION {name} = {value}")
-        except (pymysql.MySQLError, OSError, RuntimeError) as error:
-            connection.close()
-            raise connect_error(error, self.server) from None
-        try:
-            yield connection
-        finally:
-            connection.close()
+        async with self._sessions:
+            connection = self._make(credentials.login, credentials.password, database, within)
+            try:
+                await connection.open(self.settings.connect_timeout)
+                for name, value in variables.items():
+                    await connection.run(f"SET SESSION {name} = {value}")
+            except (pymysql.MySQLError, OSError, RuntimeError) as error:
+                connection.close()
+                translated = connect_error(error, self.server)
+                if isinstance(translated, Stalled) and answered(error):
+                    raise Retryable(
+                        "LoginRefused",
+                        f"server {self.server} refuses the operator's account {credentials.login}: "
+                        f"{describe(error)}. If that goes on, see what the condition Hardened says",
+                    ) from None
+                raise translated from None
+            try:
+                yield connection
+            finally:
+                connection.close()
 
     async def close(self) -> None:
         """Closes all unused connections; those in use are closed when they come back."""

@@ -27,21 +27,27 @@ from tenantry_operator.engines.base import (
 )
 from tenantry_operator.engines.mysql import hardening
 from tenantry_operator.engines.mysql.books import Kind
-from tenantry_operator.engines.mysql.catalog import Catalog, observe_server, read_flavour
-from tenantry_operator.engines.mysql.connections import Connections, ConnectionSettings
+from tenantry_operator.engines.mysql.catalog import Catalog, observe_server, read_changes, read_flavour, sees_all
+from tenantry_operator.engines.mysql.connections import Connection, Connections, ConnectionSettings
 from tenantry_operator.engines.mysql.errno import translate
 from tenantry_operator.engines.mysql.execute import Executor
 from tenantry_operator.engines.mysql.flavour import OLDEST, Flavour
 from tenantry_operator.engines.mysql.names import own_accounts
 from tenantry_operator.engines.mysql.plan import MySqlStep, plan
 from tenantry_operator.engines.mysql.state import MySqlState
-from tenantry_operator.engines.mysql.structures import compare, read_structures
+from tenantry_operator.engines.mysql.structures import compare, read_structure
 from tenantry_operator.engines.mysql.usage import Usage
+from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.scratch import ENTRY, scratch_copy
 from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.faults import reached
 
 _log = structlog.get_logger(__name__)
+
+_STRUCTURES_AT_ONCE = 20
+"""Databases whose structure is read with one snapshot."""
+_STRUCTURES_AGAIN = 1800.0
+"""Seconds after which one is read again although no table was changed: views and routines may have been."""
 
 
 class MySqlEngine:
@@ -64,6 +70,7 @@ class MySqlEngine:
         self._executor = Executor(self._connections)
         self._usage = Usage(self._connections)
         self._rehearsing = asyncio.Lock()
+        self._structures = Rounds[str](_STRUCTURES_AT_ONCE, _STRUCTURES_AGAIN)
         self._flavour: Flavour | None = None
         self._catalog: Catalog | None = None
 
@@ -75,10 +82,29 @@ class MySqlEngine:
                 # Servers are upgraded while they are used.
                 self._flavour = self._checked(await read_flavour(connection))
                 catalog = await observe_server(connection, self._flavour)
+                structures = await self._look_at_structures(connection, self._flavour, catalog)
         except (pymysql.MySQLError, Stale) as error:
             raise self._observation_error(error) from None
         self._catalog = catalog
-        return self._state(taken_at, catalog)
+        return replace(self._state(taken_at, catalog), structures=structures)
+
+    async def _look_at_structures(
+        self, connection: Connection, flavour: Flavour, catalog: Catalog
+    ) -> Mapping[str, str]:
+        """The structures of tenants' databases, as far as they are known: some are read at a time."""
+        if not sees_all(catalog.facts.rights):
+            return {}
+        changes = await read_changes(connection, flavour)
+        counters = {
+            row.name: changes.get(row.name, 0)
+            for row in catalog.marks.values()
+            if row.kind is Kind.DATABASE and row.name in catalog.databases and row.mark.version is not None
+        }
+        found = {}
+        for name in self._structures.due(counters):
+            found[name] = (await read_structure(connection, name, mariadb=flavour.mariadb)).fingerprint
+        self._structures.take(counters, found)
+        return self._structures.current(counters)
 
     async def observe_one(self, desired: Desired) -> DatabaseState:
         """Looks at one tenant database, fresh."""
@@ -120,6 +146,8 @@ class MySqlEngine:
                 if isinstance(translated, Stale):
                     self._executor.forget_server()
                 raise translated from None
+            finally:
+                self._structures.forget(desired.names.database)
             reached(step.name)
 
     async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> Mapping[str, Structure]:
@@ -146,11 +174,11 @@ class MySqlEngine:
         try:
             flavour = await self._which()
             async with self._connections.use() as connection:
-                found = await read_structures(connection, [database], mariadb=flavour.mariadb)
+                found = await read_structure(connection, database, mariadb=flavour.mariadb)
         except (pymysql.MySQLError, Retryable) as error:
             _log.info("a structure was not read", where=self._executor.where(desired), error=str(error))
             return None
-        return found[database] if found[database].objects else None
+        return found if found.objects else None
 
     def compare(self, expected: Structure, found: Structure) -> Deviation:
         """What differs. The order of columns does not count."""

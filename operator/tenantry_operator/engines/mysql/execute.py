@@ -57,7 +57,7 @@ class Executor:
             "mend-accounts": self._mend_accounts,
             "refuse-writes": self._refuse_writes,
             "allow-writes": self._allow_writes,
-            "compact": self._compact,
+            "vacuum": self._vacuum,
             "retire-login": self._retire_login,
             "refuse-logins": self._refuse_logins,
             "end-sessions": self._end_sessions,
@@ -198,7 +198,7 @@ class Executor:
         # A session keeps the rights on its database until it ends, be they fewer or more by now.
         await end_sessions(connection, flavour, desired.names.logins, self.where(desired))
 
-    async def _compact(self, work: _Work) -> None:
+    async def _vacuum(self, work: _Work) -> None:
         connection, flavour, desired = work.connection, work.flavour, work.desired
         database = desired.names.database
         if not flavour.mariadb:

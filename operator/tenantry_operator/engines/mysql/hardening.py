@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tenantry_operator.engines.mysql.catalog import Catalog, Facts, rights_of
+from tenantry_operator.engines.mysql.catalog import Catalog, Facts
 from tenantry_operator.engines.mysql.sql import account, literal
 
 _EVERYBODY = ("", "PUBLIC")
@@ -51,7 +51,7 @@ def _matches(pattern: str, database: str) -> bool:
 
 def missing(facts: Facts, admin: str) -> tuple[str, ...]:
     """What the administrator may not do, what that is for, and the statement that allows it."""
-    rights = rights_of(facts.grants)
+    rights = facts.rights
     connection_admin = "CONNECTION ADMIN" if facts.flavour.mariadb else "CONNECTION_ADMIN"
     wanted = [
         ({"CREATE USER"}, "making logins", "CREATE USER"),

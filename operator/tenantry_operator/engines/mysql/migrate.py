@@ -29,7 +29,7 @@ from tenantry_operator.engines.mysql.lexer import Statement, StatementKind, line
 from tenantry_operator.engines.mysql.names import definer_of
 from tenantry_operator.engines.mysql.progress import Progress
 from tenantry_operator.engines.mysql.sessions import end_sessions
-from tenantry_operator.engines.mysql.structures import read_structures
+from tenantry_operator.engines.mysql.structures import read_structure
 from tenantry_operator.engines.path import path
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 from tenantry_operator.faults import reached
@@ -148,7 +148,12 @@ class _Job:
         timeout = self.desired.pace.timeout if self.desired.pace is not None else _LONGEST
         patience = self.desired.pace.lock_timeout if self.desired.pace is not None else None
         seconds = max(1, math.ceil(patience or self.connections.settings.lock_timeout))
-        variables: dict[str, int | float] = {"lock_wait_timeout": seconds, "innodb_lock_wait_timeout": seconds}
+        variables: dict[str, int | float] = {
+            "lock_wait_timeout": seconds,
+            "innodb_lock_wait_timeout": seconds,
+            # Nobody looks at what a SELECT of a migration answers.
+            "sql_select_limit": 1,
+        }
         if self.flavour.mariadb:
             variables["max_statement_time"] = timeout
         try:
@@ -187,7 +192,7 @@ class _Job:
         statements = self._statements(migration)
         stands = await progress.read(session, self.database)
         if stands.before is not None:
-            moved = await self._definition(session) != stands.before
+            moved = await self._definition() != stands.before
             stands = Progress(stands.done + moved, None)
             await progress.write(session, self.database, stands)
         done = stands.done
@@ -215,7 +220,7 @@ class _Job:
             raise await self._explain(session, row, migration, statement, number, error) from None
 
     async def _define(self, session: Connection, statement: Statement, number: int) -> int:
-        before = await self._definition(session)
+        before = await self._definition()
         await progress.write(session, self.database, Progress(number, before))
         await session.run("COMMIT")
         reached("definition-begun")
@@ -226,9 +231,11 @@ class _Job:
         await session.run("COMMIT")
         return number + 1
 
-    async def _definition(self, session: Connection) -> str:
-        found = await read_structures(session, [self.database], mariadb=self.flavour.mariadb)
-        return found[self.database].fingerprint
+    async def _definition(self) -> str:
+        """By the administrator: the session's own settings are the migration's."""
+        async with self.connections.use() as connection:
+            found = await read_structure(connection, self.database, mariadb=self.flavour.mariadb)
+        return found.fingerprint
 
     async def _explain(
         self,

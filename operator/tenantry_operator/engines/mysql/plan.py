@@ -97,7 +97,7 @@ def _version(desired: Desired, state: DatabaseState, view: View) -> tuple[MySqlS
 def _storage(desired: Desired, view: View) -> tuple[MySqlStep, ...]:
     if desired.read_only:
         # Only what is rebuilt becomes smaller by deleting.
-        return (*(() if view.read_only else (MySqlStep("refuse-writes"),)), MySqlStep("compact"))
+        return (*(() if view.read_only else (MySqlStep("refuse-writes"),)), MySqlStep("vacuum"))
     return (MySqlStep("allow-writes"),) if view.read_only else ()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pymysql
 
-from tenantry_operator.engines.mysql.catalog import processes, rights_of
+from tenantry_operator.engines.mysql.catalog import processes, rights_of, sees_all
 from tenantry_operator.engines.mysql.connections import Connection
 from tenantry_operator.engines.mysql.errno import NO_SUCH_THREAD, number_of
 from tenantry_operator.engines.mysql.flavour import Flavour
@@ -26,7 +26,7 @@ async def end_sessions(connection: Connection, flavour: Flavour, names: Sequence
     :raises Stalled: AdminLacksRights, when the administrator would not see them.
     """
     grants = await connection.run("SHOW GRANTS")
-    if rights_of(str(row[0]) for row in grants).isdisjoint({"PROCESS", "ALL PRIVILEGES"}):
+    if not sees_all(rights_of(str(row[0]) for row in grants)):
         raise Stalled(
             "AdminLacksRights",
             f"{where}: an administrator who does not see sessions cannot end them: GRANT PROCESS ON *.* to it",

@@ -26,7 +26,7 @@ _UNKNOWN = "unknown"
 """In place of a fingerprint: the password is not the one that was set last. No fingerprint is like it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MySqlState:
     """A snapshot of one server."""
 

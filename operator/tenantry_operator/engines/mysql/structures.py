@@ -7,65 +7,66 @@ the order of columns, which going back to a version may change.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from tenantry_operator.engines.mysql.connections import Connection
-from tenantry_operator.engines.mysql.sql import literals
+from tenantry_operator.engines.mysql.sql import literal
 from tenantry_operator.engines.structure import Deviation, Structure
 
 _OF = " of table "
 
 _PARTS = (
-    """SELECT table_schema, CONCAT('table ', table_name), '',
+    """SELECT CONCAT('table ', table_name), '',
   CONCAT_WS('|', engine, table_collation, table_comment)
-  FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema IN ({names})""",
-    """SELECT table_schema, CONCAT('column ', table_name, '.', column_name), table_name,
+  FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema = {own}""",
+    """SELECT CONCAT('column ', table_name, '.', column_name), table_name,
   CONCAT_WS('|', column_type, is_nullable, COALESCE(QUOTE(column_default), '-'), extra, collation_name,
   generation_expression)
-  FROM information_schema.columns WHERE table_schema IN ({names})""",
-    """SELECT table_schema, CONCAT('index ', table_name, '.', index_name), table_name,
+  FROM information_schema.columns WHERE table_schema = {own}""",
+    """SELECT CONCAT('index ', table_name, '.', index_name), table_name,
   GROUP_CONCAT(CONCAT_WS('|', non_unique, index_type, column_name, sub_part, collation) ORDER BY seq_in_index)
-  FROM information_schema.statistics WHERE table_schema IN ({names}) GROUP BY 1, 2, 3""",
-    """SELECT k.table_schema, CONCAT('foreign key ', k.table_name, '.', k.constraint_name), k.table_name,
-  GROUP_CONCAT(CONCAT_WS('|', k.column_name, k.referenced_table_name, k.referenced_column_name, r.update_rule,
-  r.delete_rule) ORDER BY k.ordinal_position)
-  FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r
-  ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name
-  AND r.table_name = k.table_name
-  WHERE k.table_schema IN ({names}) AND k.referenced_table_name IS NOT NULL GROUP BY 1, 2, 3""",
-    """SELECT constraint_schema, CONCAT('check ', {check_table}constraint_name), {check_owner}, check_clause
-  FROM information_schema.check_constraints WHERE constraint_schema IN ({names})""",
-    """SELECT table_schema, CONCAT('partition ', table_name, '.', partition_name, '.',
+  FROM information_schema.statistics WHERE table_schema = {own} GROUP BY 1, 2""",
+    # Two parts, as a join of them is a look into all databases.
+    """SELECT CONCAT('foreign key ', table_name, '.', constraint_name), table_name,
+  GROUP_CONCAT(CONCAT_WS('|', column_name, referenced_table_name, referenced_column_name)
+  ORDER BY ordinal_position)
+  FROM information_schema.key_column_usage
+  WHERE table_schema = {own} AND referenced_table_name IS NOT NULL GROUP BY 1, 2""",
+    """SELECT CONCAT('rules of foreign key ', table_name, '.', constraint_name), table_name,
+  CONCAT_WS('|', update_rule, delete_rule)
+  FROM information_schema.referential_constraints WHERE constraint_schema = {own}""",
+    """SELECT CONCAT('check ', {check_table}constraint_name), {check_owner}, check_clause
+  FROM information_schema.check_constraints WHERE constraint_schema = {own}""",
+    """SELECT CONCAT('partition ', table_name, '.', partition_name, '.',
   COALESCE(subpartition_name, '')), table_name,
   CONCAT_WS('|', partition_method, partition_expression, partition_description, subpartition_method,
   subpartition_expression)
-  FROM information_schema.partitions WHERE partition_name IS NOT NULL AND table_schema IN ({names})""",
-    """SELECT table_schema, CONCAT('view ', table_name), '',
+  FROM information_schema.partitions WHERE partition_name IS NOT NULL AND table_schema = {own}""",
+    """SELECT CONCAT('view ', table_name), '',
   CONCAT_WS('|', REPLACE(view_definition, CONCAT('`', table_schema, '`.'), ''), check_option, security_type)
-  FROM information_schema.views WHERE table_schema IN ({names})""",
-    """SELECT routine_schema, CONCAT(LOWER(routine_type), ' ', routine_name), '',
+  FROM information_schema.views WHERE table_schema = {own}""",
+    """SELECT CONCAT(LOWER(routine_type), ' ', routine_name), '',
   CONCAT_WS('|', dtd_identifier, routine_definition, is_deterministic, sql_data_access, security_type, sql_mode)
-  FROM information_schema.routines WHERE routine_schema IN ({names})""",
-    """SELECT specific_schema, CONCAT('parameters of ', LOWER(routine_type), ' ', specific_name), '',
+  FROM information_schema.routines WHERE routine_schema = {own}""",
+    """SELECT CONCAT('parameters of ', LOWER(routine_type), ' ', specific_name), '',
   GROUP_CONCAT(CONCAT_WS('|', parameter_mode, parameter_name, dtd_identifier) ORDER BY ordinal_position)
-  FROM information_schema.parameters WHERE ordinal_position > 0 AND specific_schema IN ({names})
-  GROUP BY 1, 2, 3""",
-    """SELECT trigger_schema, CONCAT('trigger ', trigger_name), event_object_table,
+  FROM information_schema.parameters WHERE ordinal_position > 0 AND specific_schema = {own}
+  GROUP BY 1, 2""",
+    """SELECT CONCAT('trigger ', trigger_name), event_object_table,
   CONCAT_WS('|', action_timing, event_manipulation, action_order, action_statement, sql_mode)
-  FROM information_schema.triggers WHERE trigger_schema IN ({names})""",
-    """SELECT event_schema, CONCAT('event ', event_name), '',
+  FROM information_schema.triggers WHERE event_object_schema = {own}""",
+    """SELECT CONCAT('event ', event_name), '',
   CONCAT_WS('|', event_definition, interval_value, interval_field, execute_at)
-  FROM information_schema.events WHERE event_schema IN ({names})""",
+  FROM information_schema.events WHERE event_schema = {own}""",
 )
 
 
-async def read_structures(
-    connection: Connection, databases: Sequence[str], *, mariadb: bool
-) -> dict[str, Structure]:
-    """The structures of databases, in one query; empty ones are there, too."""
+async def read_structure(connection: Connection, database: str, *, mariadb: bool) -> Structure:
+    """The structure of a database, in one query; of one that is empty, or not there, too."""
     query = " UNION ALL ".join(
         part.format(
-            names=literals(databases),
+            # Only what is compared with one name by "=" spares the server a look into all databases.
+            own=literal(database),
             # In MariaDB the name of a constraint is unique in its table only.
             check_table="table_name, '.', " if mariadb else "",
             check_owner="table_name" if mariadb else "''",
@@ -74,12 +75,10 @@ async def read_structures(
     )
     # Anything longer would be cut, in silence.
     await connection.run("SET SESSION group_concat_max_len = 1048576")
-    found: dict[str, dict[str, str]] = {name: {} for name in databases}
-    for database, words, table, definition in await connection.run(query):
-        objects = found.get(_text(database))
-        if objects is not None:
-            objects[_text(words)] = _hash(_text(definition)) + (f"{_OF}{_text(table)}" if table else "")
-    return {name: Structure(_digest(objects), objects) for name, objects in found.items()}
+    objects = {}
+    for words, table, definition in await connection.run(query):
+        objects[_text(words)] = _hash(_text(definition)) + (f"{_OF}{_text(table)}" if table else "")
+    return Structure(_digest(objects), objects)
 
 
 def _text(value: object) -> str:
@@ -97,18 +96,15 @@ def _digest(objects: Mapping[str, str]) -> str:
 def compare(expected: Structure, found: Structure) -> Deviation:
     """What differs, in words: ``table extra: added``. What belongs to a table, or view, that is itself added or
     missing is left out. Pure."""
-    alone = {
-        words.partition(" ")[2]
-        for words in expected.objects.keys() ^ found.objects.keys()
-        if words.startswith(("table ", "view "))
-    }
+    alone = expected.objects.keys() ^ found.objects.keys()
+    tables = {words.partition(" ")[2] for words in alone if words.startswith(("table ", "view "))}
     lines, differing = [], []
     for words in sorted(expected.objects.keys() | found.objects.keys()):
         before, after = expected.objects.get(words), found.objects.get(words)
         if before == after:
             continue
         differing.append((words, after))
-        if (before or after or "").partition(_OF)[2] in alone:
+        if (before or after or "").partition(_OF)[2] in tables or words.partition(" of ")[2] in alone:
             continue
         how = "missing" if after is None else "added" if before is None else "changed"
         lines.append(f"{words}: {how}")

@@ -61,11 +61,10 @@ class Usage:
         except Stale as stale:
             self._passwords.pop(login, None)
             raise Retryable("ServerChanging", str(stale)) from None
-        except Stalled as error:
-            if error.reason == "AdminLoginRefused":
-                self._passwords.pop(login, None)
+        except Retryable as error:
+            if error.reason == "LoginRefused":
                 # It was locked, or somebody else set its password: it is opened anew the next time.
-                raise Retryable("ServerChanging", f"{where}: the reader's login was refused") from None
+                self._passwords.pop(login, None)
             raise
         return counted
 
