@@ -71,8 +71,13 @@ def test_an_init_container_that_is_not_done_is_named() -> None:
 
 def test_a_sidecar_is_done_when_it_has_started() -> None:
     sidecars = [{"name": "side", "restartPolicy": "Always"}]
-    assert status.phase(pod(running(), init=(running("side"),), initContainers=sidecars)) == "Running"
-    assert status.phase(pod(running(), init=(view("side"),), initContainers=sidecars)) == "Pending"
+    waits = conditions(pod(view(), init=(view("side"),), initContainers=sidecars))
+    assert waits["Initialized"]["status"] == "False"
+    started = conditions(pod(view(), init=(running("side"),), initContainers=sidecars))
+    assert started["Initialized"]["status"] == "True"
+    over = pod(ended(0), init=(ended(143, "side"),), policy="OnFailure", initContainers=sidecars)
+    assert status.phase(over) == "Succeeded"
+    assert conditions(over)["Initialized"]["status"] == "True"
 
 
 def test_a_readiness_gate_holds_the_pod_back() -> None:
