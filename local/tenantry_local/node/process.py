@@ -16,6 +16,8 @@ from tenantry_local.postgres import private_folder, system_user
 from tenantry_local.processes import Processes, Program, digest_of
 
 NAME = "node"
+SUPPORTED = sys.platform.startswith("linux")
+"""Whether this system can have a node."""
 KEPT = ("TENANTRY_CACHE", "TENANTRY_POSTGRES_USER", "TENANTRY_FSYNC")
 """Settings of the caller's that the node heeds, too."""
 
@@ -33,7 +35,7 @@ class Node:
 
         :param back_off: seconds before the second restart of a container that ended.
         """
-        if not sys.platform.startswith("linux"):
+        if not SUPPORTED:
             raise LocalError("the node needs Linux, where every address of 127.0.0.0/8 can be listened on")
         kubectl.apply(manifests.objects(), manager="tenantry-local")
         folder = self._folder()
