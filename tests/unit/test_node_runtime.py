@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ async def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     ended = await asyncio.wait_for(runtime.wait(tmp_path), 10)
     assert ended.code == 128
     assert "no-such-program" in ended.error
+
+
+async def test_bytes_of_secrets_reach_the_process_and_null_bytes_are_refused(tmp_path: Path) -> None:
+    odd, never = tmp_path / "odd", tmp_path / "never"
+    odd.mkdir()
+    never.mkdir()
+    value = b"\xff\xc3".decode(errors="surrogateescape")
+    await runtime.start(odd, replace(launch(odd, 'printf %s "$ODD"'), env={"ODD": value}))
+    assert (await asyncio.wait_for(runtime.wait(odd), 10)).code == 0
+    assert (odd / "log").read_bytes() == b"\xff\xc3"
+    await runtime.start(never, replace(launch(never, "true"), env={"ODD": "a\0secret"}))
+    ended = await asyncio.wait_for(runtime.wait(never), 10)
+    assert (ended.code, ended.error) == (128, "embedded null byte")
 
 
 async def test_a_process_gets_its_own_signal_then_the_last_one(tmp_path: Path) -> None:

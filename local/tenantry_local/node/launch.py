@@ -165,7 +165,7 @@ async def execute(prepared: Prepared, command: list[str], seconds: float, accoun
             start_new_session=True,
             **user,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return 127, str(error)
     try:
         output, _ = await asyncio.wait_for(process.communicate(), seconds)
