@@ -17,7 +17,7 @@ from tenantry_local.controlplane import ControlPlane
 from tenantry_local.errors import LocalError
 from tenantry_local.kubectl import Kubectl
 from tenantry_local.node.__main__ import BACK_OFF
-from tenantry_local.node.process import Node
+from tenantry_local.node.process import SUPPORTED, Node
 from tenantry_local.paths import Paths, remove_tree
 from tenantry_local.postgres import Postgres
 from tenantry_local.processes import Processes
@@ -74,7 +74,8 @@ class Cluster:
                 self._chart = rendered = rendering.result()
                 self._timed("chart", lambda: rendered.apply(self.kubectl), done="applied")
                 found.result()
-                self._timed("node", lambda: self.node.start(self.kubectl))
+                if SUPPORTED:
+                    self._timed("node", lambda: self.node.start(self.kubectl))
                 database.result()
                 manager.result()
             self._timed("pool-a", lambda: pool.apply(self.postgres, self.kubectl), done="registered")
@@ -97,10 +98,10 @@ class Cluster:
     def clean(self) -> None:
         """Stops what runs and removes the cluster with its data. Built programs stay."""
         self.down()
-        self.node.remove()
-        for path in (self.paths.postgres, self.paths.etcd, self.paths.pki, self.paths.logs, self.paths.cache):
+        paths = self.paths
+        for path in (paths.postgres, paths.node, paths.etcd, paths.pki, paths.logs, paths.cache):
             remove_tree(path)
-        for name in ("operator", "api", "kube-controller-manager"):
+        for name in ("operator", "api", "node", "kube-controller-manager"):
             self.paths.service_kubeconfig(name).unlink(missing_ok=True)
         for path in (self.paths.dev_env, self.paths.kubeconfig, self.paths.state):
             path.unlink(missing_ok=True)
@@ -154,7 +155,8 @@ class Cluster:
 
     def status(self) -> dict[str, int | None]:
         """The process id of every process of the cluster; None where it does not run."""
-        return {name: self.processes.pid(name) for name in PROCESSES}
+        names = [name for name in PROCESSES if SUPPORTED or name != "node"]
+        return {name: self.processes.pid(name) for name in names}
 
     @property
     def state(self) -> State:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
 import redis
@@ -99,6 +101,7 @@ def pods(control_plane: Cluster) -> Iterator[Pods]:
             volumes=[{"name": "config", "configMap": {"name": "redis"}}],
         ),
         config("redis", **{"redis.conf": "dir /data\nappendonly yes\n"}),
+        ferretdb(),
     )
     yield made
     control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
@@ -178,6 +181,23 @@ def postgres(name: str = "pg") -> Object:
     )
 
 
+def ferretdb() -> Object:
+    """FerretDB with its PostgreSQL in one pod, where each reaches the other at 127.0.0.1."""
+    backend = postgres()["spec"]["template"]["spec"]["containers"][0]
+    backend |= {
+        "name": "backend",
+        "env": [password("POSTGRES_PASSWORD"), {"name": "POSTGRES_DB", "value": "ferretdb"}],
+    }
+    url = "postgres://127.0.0.1:5432/ferretdb"
+    front = {
+        "name": "main",
+        "image": "ghcr.io/ferretdb/ferretdb:1.24.2",
+        "env": [{"name": "FERRETDB_POSTGRESQL_URL", "value": url}, {"name": "FERRETDB_DEBUG_ADDR", "value": "-"}],
+        "readinessProbe": {"tcpSocket": {"port": 27017}, "periodSeconds": 1},
+    }
+    return script("ferret", "", containers=[front, {**backend, "volumeMounts": []}])
+
+
 def script(name: str, text: str, **spec: Any) -> Object:
     """A pod with one container that runs a shell's words."""
     container = {"name": "main", "image": "python:3", "command": ["sh", "-c", text], **spec.pop("container", {})}
@@ -239,6 +259,20 @@ def test_valkey_answers_at_its_pods_address_and_keeps_its_data_on_the_volume(pod
     assert (folder / "appendonlydir").is_dir()
     with redis.Redis(host=address) as nobody, pytest.raises(redis.exceptions.AuthenticationError):
         nobody.ping()
+
+
+def test_ferretdb_finds_its_postgres_in_the_pod(pods: Pods) -> None:
+    address = pods.ready("ferret")
+    login = f"postgres:{quote(PASSWORD, safe='')}"
+    with pymongo.MongoClient(f"mongodb://{login}@{address}/?authMechanism=PLAIN", timeoutMS=20000) as client:
+        client["a"]["b"].insert_one({"word": "kept"})
+        assert client["a"]["b"].count_documents({"word": "kept"}) == 1
+    with (
+        pymongo.MongoClient(f"mongodb://postgres:wrong@{address}/?authMechanism=PLAIN", timeoutMS=20000) as nobody,
+        pytest.raises(pymongo.errors.PyMongoError),
+    ):
+        nobody["a"]["b"].count_documents({})
+    pods.kubectl("delete", "pod", "ferret", "--wait=false")
 
 
 def test_the_pod_says_what_a_kubelet_would(pods: Pods) -> None:
@@ -539,6 +573,24 @@ def test_a_claim_grows_and_its_folder_goes_with_it(pods: Pods) -> None:
     pods.kubectl("delete", "pvc", "grows", "--timeout=30s")
     until(lambda: pods.gone("pv", volume))
     assert not folder.exists()
+
+
+def test_a_pod_without_its_claim_says_so_and_can_be_deleted(pods: Pods) -> None:
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "nowhere"}}
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    pods.apply(script("unbound", "exec sleep 1000", container={"volumeMounts": mounts}, volumes=[volume]))
+    pod = pods.wait("unbound", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ContainerCreating")
+    assert state(pod)["state"]["waiting"]["message"] == 'persistentvolumeclaim "nowhere" not found'
+    pods.kubectl("delete", "pod", "unbound", "--timeout=20s")
+
+
+def test_a_sidecar_starts_first_and_ends_with_the_pod(pods: Pods) -> None:
+    command = ["sh", "-c", "exec sleep 1000"]
+    sidecar = {"name": "side", "image": "python:3", "command": command, "restartPolicy": "Always"}
+    pods.apply(script("accompanied", "sleep 0.5", initContainers=[sidecar], restartPolicy="OnFailure"))
+    pod = pods.wait("accompanied", "jsonpath={.status.phase}=Succeeded")
+    until(lambda: "terminated" in pods.pod("accompanied")["status"]["initContainerStatuses"][0]["state"])
+    assert pod["status"]["initContainerStatuses"][0]["restartCount"] == 0
 
 
 def test_a_deployment_goes_to_nothing_and_back(pods: Pods) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tenantry_local.__main__ import main
 from tenantry_local.demo import _attempts
 from tenantry_local.errors import LocalError
-from tenantry_local.postgres import _reaches, fsync_setting, system_user
+from tenantry_local.postgres import fsync_setting, reaches, system_user
 from tenantry_local.tenants import TenantView, server_message, wait_for_tenants
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def test_a_servers_refusal_is_told_without_address_and_login() -> None:
     assert server_message(psycopg.OperationalError(text)) == 'role "x" is not permitted to log in'
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["logs", "nobody"], ["status", "-o", "yaml"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["restart", "nobody"], ["status", "-o", "yaml"]])
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
@@ -171,8 +171,8 @@ def test_a_user_reaches_what_every_folder_lets_through(tmp_path: Path) -> None:
     folder = tmp_path / "inner"
     folder.mkdir(mode=0o755)
     tmp_path.chmod(0o700)
-    assert not _reaches(nobody, folder)
-    assert _reaches(nobody, Path("/"))
+    assert not reaches(nobody, folder)
+    assert reaches(nobody, Path("/"))
 
 
 def test_every_command_of_the_makefile_explains_itself() -> None:

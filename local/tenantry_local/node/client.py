@@ -26,12 +26,19 @@ WATCH = 300
 """Seconds after which the API server ends a watch."""
 PAUSE = 0.5
 """Seconds before a lost watch is started again."""
+WATCHES = 30
+"""How many watches may wait for one object each: connections are limited, and others need some, too."""
+CROWDED = 10.0
+"""Seconds until one that may not have a watch looks again."""
 MANAGER = "tenantry-local-node"
 log = logging.getLogger(__name__)
 
 
 class NodeClient(KubeClient):
     """Requests of the node, under its own name as field manager."""
+
+    _waiting = 0
+    """Watches that wait for one object each."""
 
     @classmethod
     async def connect(cls) -> NodeClient:
@@ -84,7 +91,17 @@ class NodeClient(KubeClient):
             await asyncio.sleep(PAUSE)
 
     async def appears(self, resource: Resource, namespace: str, name: str, known: str | None) -> None:
-        """Returns once the object is there, in another version than the known one."""
+        """Returns once the object is there, in another version than the known one; or earlier, to look again."""
+        if self._waiting >= WATCHES:
+            await asyncio.sleep(CROWDED)
+            return
+        self._waiting += 1
+        try:
+            await self._until_there(resource, namespace, name, known)
+        finally:
+            self._waiting -= 1
+
+    async def _until_there(self, resource: Resource, namespace: str, name: str, known: str | None) -> None:
         async for kind, value in self.watch(resource, namespace, fields={"metadata.name": name}):
             found = value.get("items") or [] if kind == SYNC else [value] if kind != "DELETED" else []
             if any(item["metadata"]["resourceVersion"] != known for item in found):

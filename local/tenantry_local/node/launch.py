@@ -31,6 +31,7 @@ from tenantry_local.node.scripts import SQL
 from tenantry_local.node.translate import Translation, expand
 from tenantry_local.node.users import Account
 from tenantry_local.paths import remove_tree
+from tenantry_local.processes import LOG_LIMIT
 
 UNTOUCHED = re.compile(r".*PASSWORD.*|M(?:ARIADB|YSQL)_ROOT_HOST|KUBERNETES_SERVICE_HOST|.*_SQL")
 """Variables whose values mean nothing of this machine, or mean it as they are."""
@@ -137,6 +138,8 @@ async def prepare(
         gid=context.account.gid,
         signal=_signal(container, image),
     )
+    if not again and draft.log.exists() and draft.log.stat().st_size > LOG_LIMIT:
+        draft.log.replace(draft.log.with_suffix(".log.1"))
     prepared = Prepared(draft, translation, seen.values, bin_folder)
     return replace(prepared, launch=replace(draft, argv=prepared.words(command)))
 
@@ -162,7 +165,7 @@ async def execute(prepared: Prepared, command: list[str], seconds: float, accoun
             start_new_session=True,
             **user,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return 127, str(error)
     try:
         output, _ = await asyncio.wait_for(process.communicate(), seconds)

@@ -11,11 +11,13 @@ from tenantry_local.errors import LocalError
 from tenantry_local.kubectl import Kubectl, kubeconfig
 from tenantry_local.node import agent, manifests
 from tenantry_local.node.__main__ import BACK_OFF
-from tenantry_local.paths import Paths, remove_tree, write_private
+from tenantry_local.paths import Paths, write_private
 from tenantry_local.postgres import private_folder, system_user
 from tenantry_local.processes import Processes, Program, digest_of
 
 NAME = "node"
+SUPPORTED = sys.platform.startswith("linux")
+"""Whether this system can have a node."""
 KEPT = ("TENANTRY_CACHE", "TENANTRY_POSTGRES_USER", "TENANTRY_FSYNC")
 """Settings of the caller's that the node heeds, too."""
 
@@ -33,7 +35,7 @@ class Node:
 
         :param back_off: seconds before the second restart of a container that ended.
         """
-        if not sys.platform.startswith("linux"):
+        if not SUPPORTED:
             raise LocalError("the node needs Linux, where every address of 127.0.0.0/8 can be listened on")
         kubectl.apply(manifests.objects(), manager="tenantry-local")
         folder = self._folder()
@@ -58,11 +60,6 @@ class Node:
         """Ends the node and its pods' processes, whose data stays; returns whether anything ran."""
         ran = self._processes.stop(NAME)
         return bool(agent.end_pods(self._paths.node)) or ran
-
-    def remove(self) -> None:
-        """Removes everything of the node's, volumes too; nothing may run any more."""
-        remove_tree(self._paths.node)
-        self._paths.service_kubeconfig(NAME).unlink(missing_ok=True)
 
     def _folder(self) -> Path:
         folder = private_folder(self._paths.node, system_user())

@@ -89,7 +89,7 @@ def _become(description: dict[str, Any], go: int, error: int) -> NoReturn:
         os.umask(0o077)
         os.chdir(description["cwd"])
         os.execve(description["argv"][0], description["argv"], description["env"])  # noqa: S606
-    except OSError as reason:
+    except (OSError, ValueError) as reason:  # ValueError: a null byte in a word or a variable
         os.write(error, str(reason).encode())
     os._exit(128)
 

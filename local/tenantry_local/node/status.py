@@ -94,7 +94,7 @@ def phase(pod: Pod) -> str:
     for view in pod.init:
         if view.exit_code not in {None, 0} and policy == "Never" and view.name not in sidecars:
             return "Failed"
-    if not _initialized(pod) or any(not view.ran for view in pod.main):
+    if any(not view.ran for view in pod.main):
         return "Pending"
     codes = [view.exit_code for view in pod.main]
     if any(code is None for code in codes) or policy == "Always":
@@ -124,7 +124,8 @@ def compute(pod: Pod, before: Mapping[str, Any], now: str) -> Object:
         return ("False", "ReadinessGatesNotReady", extra) if extra else ("True", "", "")
 
     incomplete = sorted(view.name for view in pod.init if not _done(view, _sidecars(pod)))
-    initialized = not incomplete or (ended and value == "Succeeded")
+    # What ended later, a sidecar with its pod, has been complete.
+    initialized = not incomplete or any(view.ran for view in pod.main)
     wanted = {
         "PodReadyToStartContainers": ("True" if pod.addresses else "False", "", ""),
         "Initialized": ("True", "", "")
@@ -176,7 +177,3 @@ def _sidecars(pod: Pod) -> set[str]:
 
 def _done(view: View, sidecars: set[str]) -> bool:
     return view.started if view.name in sidecars else view.exit_code == 0
-
-
-def _initialized(pod: Pod) -> bool:
-    return all(_done(view, _sidecars(pod)) for view in pod.init)
