@@ -97,10 +97,10 @@ class Cluster:
     def clean(self) -> None:
         """Stops what runs and removes the cluster with its data. Built programs stay."""
         self.down()
-        self.node.remove()
-        for path in (self.paths.postgres, self.paths.etcd, self.paths.pki, self.paths.logs, self.paths.cache):
+        paths = self.paths
+        for path in (paths.postgres, paths.node, paths.etcd, paths.pki, paths.logs, paths.cache):
             remove_tree(path)
-        for name in ("operator", "api", "kube-controller-manager"):
+        for name in ("operator", "api", "node", "kube-controller-manager"):
             self.paths.service_kubeconfig(name).unlink(missing_ok=True)
         for path in (self.paths.dev_env, self.paths.kubeconfig, self.paths.state):
             path.unlink(missing_ok=True)

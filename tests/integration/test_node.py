@@ -541,6 +541,24 @@ def test_a_claim_grows_and_its_folder_goes_with_it(pods: Pods) -> None:
     assert not folder.exists()
 
 
+def test_a_pod_without_its_claim_says_so_and_can_be_deleted(pods: Pods) -> None:
+    volume = {"name": "v", "persistentVolumeClaim": {"claimName": "nowhere"}}
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    pods.apply(script("unbound", "exec sleep 1000", container={"volumeMounts": mounts}, volumes=[volume]))
+    pod = pods.wait("unbound", "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ContainerCreating")
+    assert state(pod)["state"]["waiting"]["message"] == 'persistentvolumeclaim "nowhere" not found'
+    pods.kubectl("delete", "pod", "unbound", "--timeout=20s")
+
+
+def test_a_sidecar_starts_first_and_ends_with_the_pod(pods: Pods) -> None:
+    command = ["sh", "-c", "exec sleep 1000"]
+    sidecar = {"name": "side", "image": "python:3", "command": command, "restartPolicy": "Always"}
+    pods.apply(script("accompanied", "sleep 0.5", initContainers=[sidecar], restartPolicy="OnFailure"))
+    pod = pods.wait("accompanied", "jsonpath={.status.phase}=Succeeded")
+    until(lambda: "terminated" in pods.pod("accompanied")["status"]["initContainerStatuses"][0]["state"])
+    assert pod["status"]["initContainerStatuses"][0]["restartCount"] == 0
+
+
 def test_a_deployment_goes_to_nothing_and_back(pods: Pods) -> None:
     template = script("web", "exec sleep 1000")["spec"]
     pods.apply(

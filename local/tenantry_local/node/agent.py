@@ -67,12 +67,18 @@ class Agent:
                 items = value.get("items") or []
                 await self._end_unknown({item["metadata"]["uid"] for item in items})
                 for item in items:
-                    await self._handle(item)
+                    await self._handled(item)
                 write_private(self._context.folder / "ready", f"{os.getpid()}\n")
             elif kind == "DELETED":
                 self._vanished(value["metadata"]["uid"])
             else:
-                await self._handle(value)
+                await self._handled(value)
+
+    async def _handled(self, pod: Object) -> None:
+        try:
+            await self._handle(pod)
+        except Exception:  # one strange pod keeps no other from being served
+            log.exception("pod %s/%s", pod["metadata"]["namespace"], pod["metadata"]["name"])
 
     async def _handle(self, pod: Object) -> None:
         spec, uid = pod["spec"], pod["metadata"]["uid"]

@@ -103,6 +103,9 @@ class Claims:
             except ApiError as error:
                 log.warning("volumes: %s", error)
                 await asyncio.sleep(1)
+            except Exception:  # one strange object keeps no other from being served
+                log.exception("volumes: %s", value["metadata"]["name"])
+                return
             else:
                 return
 

@@ -107,12 +107,15 @@ class Container:
     async def _start(self) -> None:
         """Starts the process, however often that has to be tried."""
         while True:
-            self._starting = asyncio.create_task(self._attempt())
+            if isinstance(runtime.read(self.folder), Running):
+                return  # an earlier node was just about to start it
             try:
-                await asyncio.shield(self._starting)
+                await self._attempt()
             except Missing as missing:
                 await self._wait("CreateContainerConfigError", str(missing))
-                await self._appearance(missing)
+                kind, name = missing.reference.kind, missing.reference.name
+                namespace = self._pod()["metadata"]["namespace"]
+                await self._context.client.appears(KINDS[kind], namespace, name, missing.version)
             except UnknownImage as error:
                 await self._wait("ErrImagePull", str(error))
                 await asyncio.sleep(RETRY)
@@ -127,27 +130,26 @@ class Container:
 
     async def _attempt(self) -> None:
         self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._say_what_is_unbound()
         self._prepared = await self._prepare()
         self._save_restarts()
-        await runtime.start(self.folder, self._prepared.launch)
+        # Shielded: a process that is half started would be nobody's.
+        self._starting = asyncio.create_task(runtime.start(self.folder, self._prepared.launch))
+        await asyncio.shield(self._starting)
 
     async def _prepare(self, *, again: bool = False) -> Prepared:
         return await prepare(self._context, self._pod(), self.spec, self._address, self._places, again=again)
 
-    async def _appearance(self, missing: Missing) -> None:
-        """Waits until the missing object is there, or another version of it."""
-        pod, reference = self._pod(), missing.reference
-        namespace = pod["metadata"]["namespace"]
-        found = (await self._fetch(missing)).get(reference)
-        known = found["metadata"]["resourceVersion"] if found else None
-        await self._context.client.appears(KINDS[reference.kind], namespace, reference.name, known)
-
-    async def _fetch(self, missing: Missing) -> Mapping[Any, Object | None]:
-        while True:
-            try:
-                return await self._context.fetch(self._pod()["metadata"]["namespace"], {missing.reference})
-            except ApiError:
-                await asyncio.sleep(1)
+    def _say_what_is_unbound(self) -> None:
+        pod = self._pod()
+        mounted = {mount["name"] for mount in self.spec.get("volumeMounts") or []}
+        for volume in pod["spec"].get("volumes") or []:
+            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            if claim and volume["name"] in mounted:
+                reason = self._context.claims.state_of(pod["metadata"]["namespace"], claim)
+                if reason and not self.view.ran:
+                    self.view.state = status.waiting("ContainerCreating", reason)
+                    self._changed()
 
     async def _wait(self, reason: str, message: str) -> None:
         if "terminated" in self.view.state:

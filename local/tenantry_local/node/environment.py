@@ -23,9 +23,11 @@ _ENTRY = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 class Missing(LocalError):
     """Something a container names is not there (yet)."""
 
-    def __init__(self, reference: Reference, message: str) -> None:
+    def __init__(self, reference: Reference, message: str, seen: Object | None = None) -> None:
         super().__init__(message)
         self.reference = reference
+        self.version: str | None = seen["metadata"]["resourceVersion"] if seen else None
+        """Of the object that lacks something; None when there is no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,5 +192,6 @@ def _key(source: Object, namespace: str, found: Found) -> str | None:
             return content[entry["key"]]
         if reference.optional:
             return None
-        raise Missing(reference, f"couldn't find key {entry['key']} in {kind} {namespace}/{entry['name']}")
+        message = f"couldn't find key {entry['key']} in {kind} {namespace}/{entry['name']}"
+        raise Missing(reference, message, found.get(reference))
     raise LocalError(f"this node does not know variables from {', '.join(source)}")

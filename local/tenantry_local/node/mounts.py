@@ -88,11 +88,11 @@ def files_of(
         secret = volume["secret"]
         name = secret.get("secretName") or secret.get("name")
         reference = Reference("Secret", name, bool(secret.get("optional")))
-        return _selected(secret, content_of(reference, namespace, found), reference, namespace)
+        return _selected(secret, reference, namespace, found)
     if "configMap" in volume:
         config = volume["configMap"]
         reference = Reference("ConfigMap", config["name"], bool(config.get("optional")))
-        return _selected(config, content_of(reference, namespace, found), reference, namespace)
+        return _selected(config, reference, namespace, found)
     if "downwardAPI" in volume:
         result: Files = {}
         for item in volume["downwardAPI"].get("items") or []:
@@ -165,10 +165,7 @@ async def place(
             raise LocalError(f"volume {mount['name']}: this node does not know volumes of the kind {kinds}")
         inner = mount.get("subPath") or expand(mount.get("subPathExpr") or "", variables)
         if inner:
-            folder = _inside(folder, inner)
-            if mount["name"] not in written:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                account.folder(folder) if not folder.exists() else None
+            folder = _inside(folder, inner) if mount["name"] in written else _sub(folder, inner, account)
         folders[str(PurePosixPath(mount["mountPath"]))] = str(folder)
     return folders, written
 
@@ -191,7 +188,8 @@ def write(folder: Path, files: Files, translation: Translation, account: Account
     account.own(folder)
 
 
-def _selected(source: Object, data: Mapping[str, bytes], reference: Reference, namespace: str) -> Files:
+def _selected(source: Object, reference: Reference, namespace: str, found: Found) -> Files:
+    data = content_of(reference, namespace, found)
     mode = _mode(source)
     items = source.get("items")
     if not items:
@@ -202,7 +200,7 @@ def _selected(source: Object, data: Mapping[str, bytes], reference: Reference, n
             result[item["path"]] = File(data[item["key"]], int(item.get("mode") or mode))
         elif not reference.optional:
             what = f"{reference.kind} {namespace}/{reference.name}"
-            raise Missing(reference, f"references non-existent key {item['key']} of {what}")
+            raise Missing(reference, f"references non-existent key {item['key']} of {what}", found.get(reference))
     return result
 
 
@@ -213,6 +211,19 @@ def _mode(source: Object) -> int:
 def _container(pod: Object, reference: Object, default: Object) -> Object:
     every = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
     return next((entry for entry in every if entry["name"] == reference.get("containerName")), default)
+
+
+def _sub(folder: Path, inner: str, account: Account) -> Path:
+    """A folder or file in a volume, made as a folder when it is not there."""
+    found = _inside(folder, inner)
+    if not found.exists():
+        part = folder
+        for name in PurePosixPath(inner.lstrip("/")).parts:
+            part = account.folder(part / name)
+    # The volume is the account's, which may have put a link there.
+    if not found.resolve().is_relative_to(folder.resolve()):
+        raise LocalError(f"path {inner} leads out of its volume")
+    return found
 
 
 def _inside(folder: Path, inner: str) -> Path:

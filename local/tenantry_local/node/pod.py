@@ -24,6 +24,8 @@ from tenantry_operator.kube import ApiError, Conflict, NotFound
 
 DEBOUNCE = 0.03
 """Seconds in which several changes become one write."""
+RETRY = 10.0
+"""Seconds after something unexpected."""
 SOCKET = 80
 """Longest path of a socket's folder; the system allows 107 bytes for all of it."""
 log = logging.getLogger(__name__)
@@ -66,7 +68,11 @@ class PodWorker:
         spec = self._pod["spec"]
         self._init = [self._container(entry) for entry in spec.get("initContainers") or []]
         self._main = [self._container(entry) for entry in spec["containers"]]
-        if self._phase() not in {"Succeeded", "Failed"}:
+        if not self._init:
+            for container in self._main:
+                container.view.state = status.waiting("ContainerCreating")
+        ending = self._pod["metadata"].get("deletionTimestamp")
+        if not ending and self._phase() not in {"Succeeded", "Failed"}:
             self._tasks = [asyncio.create_task(self._publish()), asyncio.create_task(self._run())]
             self._change()
 
@@ -108,25 +114,36 @@ class PodWorker:
         return folder
 
     async def _run(self) -> None:
-        try:
-            policy = str(self._pod["spec"].get("restartPolicy", "Always"))
-            sidecars: list[asyncio.Task[int]] = []
+        while True:
             try:
-                for container in self._init:
-                    if container.spec.get("restartPolicy") == "Always":
-                        sidecars.append(asyncio.create_task(container.run("Always")))
-                        await container.up.wait()
-                    elif await container.run("Never" if policy == "Never" else "OnFailure"):
-                        return
-                await asyncio.gather(*(container.run(policy) for container in self._main))
-                for container in self._init:
-                    await container.stop(float(self._pod["spec"].get("terminationGracePeriodSeconds", 30)))
-            finally:
-                await _cancelled(sidecars)
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("pod %s/%s", self.namespace, self.name)
+                await self._run_once()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("pod %s/%s is taken up again in %g s", self.namespace, self.name, RETRY)
+                await asyncio.sleep(RETRY)
+            else:
+                return
+
+    async def _run_once(self) -> None:
+        """Runs the containers that are to run, until there are none."""
+        policy = str(self._pod["spec"].get("restartPolicy", "Always"))
+        tasks: list[asyncio.Task[int]] = []
+        try:
+            for container in self._init:
+                if container.spec.get("restartPolicy") == "Always":
+                    tasks.append(asyncio.create_task(container.run("Always")))
+                    await container.up.wait()
+                elif await container.run("Never" if policy == "Never" else "OnFailure"):
+                    return
+            main = [asyncio.create_task(container.run(policy)) for container in self._main]
+            tasks += main
+            await asyncio.gather(*main)
+        finally:
+            await _cancelled(tasks)
+        grace = float(self._pod["spec"].get("terminationGracePeriodSeconds", 30))
+        for container in reversed(self._init):
+            await container.stop(grace)
 
     async def _end(self, grace: float, *, delete: bool) -> None:
         try:
@@ -135,7 +152,8 @@ class PodWorker:
             await asyncio.gather(*(container.stop(grace) for container in every))
             while delete:
                 try:
-                    await self._write()
+                    if self._phase() not in {"Succeeded", "Failed"}:
+                        await self._write()
                     body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
                     await self._context.client.send("DELETE", PODS.path(self.namespace, self.name), body)
                 except (NotFound, Conflict):

@@ -11,7 +11,7 @@ from tenantry_local.errors import LocalError
 from tenantry_local.kubectl import Kubectl, kubeconfig
 from tenantry_local.node import agent, manifests
 from tenantry_local.node.__main__ import BACK_OFF
-from tenantry_local.paths import Paths, remove_tree, write_private
+from tenantry_local.paths import Paths, write_private
 from tenantry_local.postgres import private_folder, system_user
 from tenantry_local.processes import Processes, Program, digest_of
 
@@ -58,11 +58,6 @@ class Node:
         """Ends the node and its pods' processes, whose data stays; returns whether anything ran."""
         ran = self._processes.stop(NAME)
         return bool(agent.end_pods(self._paths.node)) or ran
-
-    def remove(self) -> None:
-        """Removes everything of the node's, volumes too; nothing may run any more."""
-        remove_tree(self._paths.node)
-        self._paths.service_kubeconfig(NAME).unlink(missing_ok=True)
 
     def _folder(self) -> Path:
         folder = private_folder(self._paths.node, system_user())

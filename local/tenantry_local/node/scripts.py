@@ -78,8 +78,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     printf 'CREATE DATABASE "%s"\\n' "$(printf %s "$database" | sed 's/"/""/g')" |
       postgres --single -D "$fresh" -c log_checkpoints=off postgres > /dev/null
   fi
-  if [ -d "$PGDATA" ]; then rmdir "$PGDATA"; fi
-  mv "$fresh" "$PGDATA"
+  mv -T "$fresh" "$PGDATA"  # in one step, also in place of an empty folder
 fi
 if [ -f "$PGDATA/postmaster.pid" ]; then
   # A number that now belongs to another process would keep the server from starting.
@@ -143,8 +142,7 @@ if [ ! -d "$data/mysql" ]; then
   }} | {programs["mariadbd"]} --no-defaults --bootstrap --silent-startup --datadir="$fresh" --log-warnings=0 \\
     --lc-messages-dir={share} --enforce-storage-engine= --skip-log-bin \\
     --max_allowed_packet=8M --net_buffer_length=16K
-  if [ -d "$data" ]; then rmdir "$data"; fi
-  mv "$fresh" "$data"
+  mv -T "$fresh" "$data"  # in one step, also in place of an empty folder
 fi
 exec mariadbd "$@"
 """
