@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.e2e.support import Api, Object
 DAY = "2026-01-01T00:00:00Z"
 
 
-class StandIn:
+class StandIn(ABC):
     """Serves the custom resources of a namespace, in a thread, until it is stopped."""
 
     plural: str
@@ -43,9 +44,9 @@ class StandIn:
             except Exception as error:
                 self.errors.append(error)
 
+    @abstractmethod
     def serve(self, resource: Object) -> None:
         """One round."""
-        raise NotImplementedError
 
     def named(self, resource: Object, kind: str, suffix: str = "", **content: Any) -> Object:
         """An object that goes with the resource."""

@@ -39,8 +39,8 @@ def reason(obj: Object | None) -> tuple[str, str]:
     return ready.get("status", ""), ready.get("reason", "")
 
 
-def wait_instance(api: Api, name: str, *wanted: str, timeout: float = 60) -> Object:
-    return api.wait("databaseinstance", name, SPACE, lambda obj: reason(obj) == wanted, timeout)
+def wait_instance(api: Api, name: str, *wanted: str, where: str = SPACE, timeout: float = 60) -> Object:
+    return api.wait("databaseinstance", name, where, lambda obj: reason(obj) == wanted, timeout)
 
 
 def test_a_dedicated_postgresql_sleeps_while_its_tenant_rests(api: Api) -> None:
