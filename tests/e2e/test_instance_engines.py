@@ -1,4 +1,4 @@
-"""A server of every engine that Tenantry runs, from its making to a tenant that works with it and one that cannot."""
+"""A server of every engine that Tenantry runs: a tenant works with it, a stranger does not, it sleeps and wakes."""
 
 from __future__ import annotations
 
@@ -101,10 +101,8 @@ def test_a_server_of_every_engine(api: Api, engine: str, image: str | None) -> N
     api.apply(manifest("DatabaseInstance", name, spec, namespace=SPACE))
     wait_instance(api, name, "True", "Ready", where=SPACE)
     database = {"name": "notes", "blueprint": engine.lower(), "isolation": "Database", "instance": name}
-    tenant = manifest(
-        "Tenant", f"t-{name}", {"databases": [database], "deletionPolicy": "Delete"}, namespace=SPACE
-    )
-    api.apply(tenant)
+    tenant = {"databases": [database], "deletionPolicy": "Delete"}
+    api.apply(manifest("Tenant", f"t-{name}", tenant, namespace=SPACE))
     api.ready(SPACE, f"t-{name}")
     binding = api.secret(SPACE, f"t-{name}", "notes")
     write(engine, binding, "kept")
