@@ -1,4 +1,4 @@
-"""A server of every engine that Tenantry runs: a tenant works with it, a stranger does not, it sleeps and wakes."""
+"""A server of every engine that Tenantry runs: a tenant works with it, strangers do not, it sleeps and wakes."""
 
 from __future__ import annotations
 
