@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,9 @@ from tenantry_operator.settings import Settings
 from tenantry_operator.tenants.view import TenantView, placements_of
 
 Object = dict[str, Any]
+
+_AWAKE = 60.0
+"""Seconds for which a server stays up after something was done on it."""
 
 TENANTS = Resource(GROUP, "v1alpha1", "tenants", "Tenant")
 BLUEPRINTS = Resource(GROUP, "v1alpha1", "blueprints", "Blueprint")
@@ -114,6 +118,10 @@ class Context:
         self.runs = Runs(self.rollouts, self.blueprints, self.tenants, self._is_up)
         self.recorder = Recorder(kube)
 
+        self._wanted: dict[Key, float] = {}
+        self.wake: Callable[[Key], None] = lambda key: None
+        """Called with a DatabaseInstance that is to wake."""
+
         self.overtaken: Callable[[Resource, Object, Object], None] = lambda resource, before, after: None
         """Called with an object as it was and as it is, when the answer to a write tells of a change first."""
 
@@ -127,9 +135,15 @@ class Context:
     def sleep_is_due(self, key: Key) -> bool:
         """Whether a DatabaseInstance should sleep: all its tenants rest, and no rollout has to migrate one."""
         instance = self.instances.get(key)
-        if instance is None:
+        if instance is None or self._wanted.get(key, 0.0) > time.monotonic():
             return False
         return hibernation.due(instance, key, self.tenants.all("instance", "/".join(key)), self._has_turn)
+
+    def keep_awake(self, key: Key) -> None:
+        """Something is about to be done on a server though its tenants rest: it wakes, and stays up a while."""
+        self._wanted[key] = time.monotonic() + _AWAKE
+        if hibernation.is_asleep(self.instances.get(key)):
+            self.wake(key)
 
     def _has_turn(self, tenant: Object) -> bool:
         view = TenantView(tenant)

@@ -121,6 +121,7 @@ class Operator:
         self.other_queue: WorkQueue[tuple[str, Key]] = WorkQueue(self._other)
         context.runs.wake = self.tenant_queue.add
         context.overtaken = self._overtaken
+        context.wake = lambda key: self.other_queue.add(("DatabaseInstance", key))
         context.runs.turned = self._requeue_rollouts
         context.runs.moved = lambda key: self.other_queue.add(("Rollout", key))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,3 +251,63 @@ def test_everything_goes_when_it_is_asked_for(api: Api) -> None:
     api.delete("databaseinstance", "dropped", SPACE)
     api.gone("databaseinstance", "dropped", SPACE)
     assert parts(api, "dropped") == {}
+
+
+# The operator is killed after every step
+
+
+def passed(log: Path, name: str) -> list[str]:
+    """The points that the operator passed while it worked for an instance."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    points = [point for line in lines for subject, point in [line.split(" ", 1)] if subject == f"{SPACE}/{name}"]
+    return list(dict.fromkeys(points))
+
+
+def crash_at(api: Api, name: str, point: str) -> None:
+    api.cluster.kill_operator()
+    api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_AT": f"{SPACE}/{name}:{point}"}, wait=False)
+
+
+def until_dead(api: Api) -> None:
+    deadline = time.monotonic() + 60
+    while api.cluster.operator_pid() is not None:
+        assert time.monotonic() < deadline, "the operator does not get to the point"
+        time.sleep(0.1)
+
+
+def test_a_crash_at_any_point_does_no_harm(api: Api, tmp_path: Path) -> None:
+    log = tmp_path / "points"
+    api.cluster.kill_operator()
+    api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_LOG": str(log)})
+    api.apply(instance("whole", deletionPolicy="Delete"))
+    starting(api, "whole", "data-whole-0")
+    making = passed(log, "whole")
+    assert {"admin-secret-written", "made-statefulsets", "made-services"} <= set(making)
+    complete = {name.replace("whole", "crash") for name in parts(api, "whole")}
+    api.delete("databaseinstance", "whole", SPACE)
+    api.gone("databaseinstance", "whole", SPACE)
+    removing = [point for point in passed(log, "whole") if point not in making]
+    assert "claim-removed" in removing
+
+    for point in making:
+        crash_at(api, "crash", point)
+        api.apply(instance("crash", deletionPolicy="Delete"))
+        until_dead(api)
+        secret = api.cluster.kubectl.secret(SPACE, "crash-admin")
+        api.cluster.start_operator(QUICK)
+        starting(api, "crash", "data-crash-0")
+        assert set(parts(api, "crash")) == complete, point
+        assert api.cluster.kubectl.secret(SPACE, "crash-admin") == secret, point
+        api.delete("databaseinstance", "crash", SPACE)
+        api.gone("databaseinstance", "crash", SPACE)
+        assert parts(api, "crash") == {}, point
+    for point in removing:
+        api.cluster.start_operator(QUICK)
+        api.apply(instance("crash", deletionPolicy="Delete"))
+        starting(api, "crash", "data-crash-0")
+        crash_at(api, "crash", point)
+        api.delete("databaseinstance", "crash", SPACE)
+        until_dead(api)
+        api.cluster.start_operator(QUICK)
+        api.gone("databaseinstance", "crash", SPACE)
+        assert parts(api, "crash") == {}, point

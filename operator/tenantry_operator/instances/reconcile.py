@@ -187,7 +187,12 @@ class InstanceReconciler:
         meta = obj["metadata"]
         if FINALIZER in (meta.get("finalizers") or []):
             return obj
-        return await self._finalizers(obj, [*(meta.get("finalizers") or []), FINALIZER])
+        claimed = await self._finalizers(obj, [*(meta.get("finalizers") or []), FINALIZER])
+        if FINALIZER not in (claimed["metadata"].get("finalizers") or []):
+            raise Retryable(
+                "ObjectChanging", f"DatabaseInstance {meta['namespace']}/{meta['name']} changed just now"
+            )
+        return claimed
 
     async def _finalizers(self, obj: Object, finalizers: list[str]) -> Object:
         meta = obj["metadata"]
@@ -213,6 +218,7 @@ class InstanceReconciler:
             names = ", ".join("/".join(tenant) for tenant in sorted(tenants)[:_NAMED])
             more = f" and {len(tenants) - _NAMED} more" if len(tenants) > _NAMED else ""
             message = f"it goes when these tenants are gone from it: {names}{more}"
+            message += await self._keep_up(obj)
             found = conditions.reconciling("HoldsTenants", message)
             await context.write_conditions(INSTANCES, context.instances, obj, found)
             return None
@@ -228,6 +234,17 @@ class InstanceReconciler:
         reached("removed")
         await self._finalizers(obj, [name for name in finalizers if name != FINALIZER])
         return None
+
+    async def _keep_up(self, obj: Object) -> str:
+        """A server that is to go runs until its tenants are gone: they may have to be dropped from it.
+
+        :returns: what stands in the way.
+        """
+        try:
+            await self._context.providers.of(Instance(obj)).ensure(Instance(obj))
+        except ReconcileError as error:
+            return f"; {error.message}"
+        return ""
 
 
 def _settled(old: int | None, new: int, step: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from tenantry_operator.context import BLUEPRINT_VERSIONS, Context
 from tenantry_operator.engines.base import Chain, Structure
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
+from tenantry_operator.instances.hibernation import is_asleep
 from tenantry_operator.rollouts.members import followers, is_meant
 from tenantry_operator.tenants.view import placements_of
 
@@ -37,10 +38,11 @@ async def rehearse(context: Context, blueprint: str, spec: RolloutSpec, tenants:
         raise Waiting("BlueprintVersionNotFound", f"blueprint {blueprint} has no version {spec.version}: apply it")
     obj, chain = found[0], await context.book.chain(blueprint, spec.version)
     known = (obj.get("status") or {}).get("dryRun") or {}
-    start, home = _start(spec, tenants)
+    start, home = _start(spec, tenants, lambda key: is_asleep(context.instances.get(key)))
     if home is None or (known.get("result"), known.get("digest")) == ("Passed", chain.digest):
         return
     chains = await _chains(context, blueprint, spec, start, chain)
+    context.keep_awake(home)
     server = await context.servers.get(home)
     problem: ReconcileError | None = None
     found_out: Mapping[str, Structure] = {}
@@ -65,8 +67,10 @@ async def rehearse(context: Context, blueprint: str, spec: RolloutSpec, tenants:
         raise Stalled("DryRunFailed", f"on a scratch copy, before any tenant was touched: {problem.message}")
 
 
-def _start(spec: RolloutSpec, tenants: Iterable[Object]) -> tuple[str | None, Key | None]:
-    """The version that most of the tenants have, and the server of one of them."""
+def _start(
+    spec: RolloutSpec, tenants: Iterable[Object], sleeps: Callable[[Key], bool]
+) -> tuple[str | None, Key | None]:
+    """The version that most of the tenants have, and the server of one of them: one that is awake, if there is."""
     counts: dict[str, int] = {}
     home: Key | None = None
     for tenant in tenants:
@@ -76,7 +80,8 @@ def _start(spec: RolloutSpec, tenants: Iterable[Object]) -> tuple[str | None, Ke
             version = record.get("version")
             if version:
                 counts[version] = counts.get(version, 0) + 1
-                home = home or placements_of(tenant).get(name)
+                if home is None or sleeps(home):
+                    home = placements_of(tenant).get(name) or home
     most = max(counts, key=lambda version: (counts[version], version)) if counts else None
     return most, home
 

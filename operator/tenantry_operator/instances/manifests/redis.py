@@ -38,9 +38,13 @@ appendfsync everysec
 
 
 def accounts(password: str) -> str:
-    """The accounts that a new server starts with: the operator's, by the hash of its password."""
+    """The accounts that a new server starts with: the operator's, by the hash of its password.
+
+    Nobody can log in as ``default``, but it keeps its rights: when the server starts, transactions are replayed
+    from the append-only file in its name, and what it may not do is lost.
+    """
     hashed = hashlib.sha256(password.encode()).hexdigest()
-    return f"user default off resetpass resetkeys resetchannels -@all\nuser {ADMIN} on #{hashed} ~* &* +@all\n"
+    return f"user default off resetpass ~* &* +@all\nuser {ADMIN} on #{hashed} ~* &* +@all\n"
 
 
 def design(plan: Plan) -> Design:
