@@ -23,7 +23,7 @@ def engine_factory(settings: Settings, installation: str) -> EngineFactory:
     def make(access: Access) -> Engine:
         match access.engine:
             case DatabaseEngine.POSTGRESQL:
-                chosen = postgres.ConnectionSettings(concurrency=at_once)
+                chosen = postgres.ConnectionSettings(concurrency=at_once, citus=access.citus)
                 return PostgresEngine(access, installation=installation, settings=chosen)
             case DatabaseEngine.MYSQL:
                 return MySqlEngine(

@@ -35,7 +35,7 @@ HARNESSES: tuple[type[Any], ...] = (PostgresHarness, MySqlHarness, MongoHarness,
 CASES = [(made, isolation) for made in HARNESSES for isolation in ISOLATIONS[made.kind]]
 OTHER_PASSWORD = PASSWORD[::-1]
 
-_AGAIN_AND_AGAIN = {"vacuum", "compact"}
+_AGAIN_AND_AGAIN = {"vacuum"}
 """What is done as long as a tenant is over its quota."""
 
 _servers: dict[type[Any], Harness] = {}

@@ -26,10 +26,10 @@ from tenantry_operator.engines.mongodb.ferretcatalog import (
 from tenantry_operator.engines.postgres import hardening
 from tenantry_operator.engines.postgres.catalog import ServerCatalog, observe_server
 from tenantry_operator.engines.postgres.connections import Connection, Connections, ConnectionSettings
-from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.postgres.sizes import MEASURED_AGAIN, MEASURED_AT_ONCE, measure_schemas
 from tenantry_operator.engines.postgres.sqlstate import translate as translate_sql
 from tenantry_operator.engines.postgres.statements import Script
+from tenantry_operator.engines.rounds import Rounds
 from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.faults import reached
 from tenantry_operator.tenants.naming import connect_group_of

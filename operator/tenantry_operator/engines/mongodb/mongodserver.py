@@ -18,7 +18,7 @@ from tenantry_operator.engines.mongodb.mongodcatalog import (
     sessions_of,
     writes_of,
 )
-from tenantry_operator.engines.postgres.rounds import Rounds
+from tenantry_operator.engines.rounds import Rounds
 
 _KEPT = {"mark": 1, "made": 1, "held": 1}
 _MEASURED_AT_ONCE = 100

@@ -37,7 +37,7 @@ from tenantry_operator.engines.mysql.plan import MySqlStep, plan
 from tenantry_operator.engines.mysql.state import MySqlState
 from tenantry_operator.engines.mysql.structures import compare, read_structure
 from tenantry_operator.engines.mysql.usage import Usage
-from tenantry_operator.engines.postgres.rounds import Rounds
+from tenantry_operator.engines.rounds import Rounds
 from tenantry_operator.engines.scratch import ENTRY, scratch_copy
 from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.faults import reached

@@ -38,7 +38,6 @@ from tenantry_operator.engines.postgres.inside import SharedCatalog, observe_sha
 from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.own import OwnDatabases
 from tenantry_operator.engines.postgres.plan import PostgresStep, plan
-from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.postgres.scram import StoredCredentials, store
 from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.sizes import (
@@ -51,6 +50,7 @@ from tenantry_operator.engines.postgres.sqlstate import translate
 from tenantry_operator.engines.postgres.state import PostgresState
 from tenantry_operator.engines.postgres.structures import SharedStructures, compare, read_structure
 from tenantry_operator.engines.postgres.usage import count
+from tenantry_operator.engines.rounds import Rounds
 from tenantry_operator.engines.scratch import ENTRY, scratch_copy
 from tenantry_operator.errors import Retryable
 from tenantry_operator.faults import reached

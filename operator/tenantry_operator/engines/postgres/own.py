@@ -20,10 +20,10 @@ from tenantry_operator.engines.postgres.catalog import DatabaseRow, ServerCatalo
 from tenantry_operator.engines.postgres.connections import Connections
 from tenantry_operator.engines.postgres.expected import compare_schema
 from tenantry_operator.engines.postgres.inside import observe_defaults, observe_shared
-from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
 from tenantry_operator.engines.postgres.structures import read_changes_of_all, read_fingerprint
 from tenantry_operator.engines.postgres.view import Finding
+from tenantry_operator.engines.rounds import Rounds
 from tenantry_operator.errors import ReconcileError
 from tenantry_operator.tenants.naming import group_of
 

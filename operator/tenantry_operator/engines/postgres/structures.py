@@ -22,8 +22,8 @@ from tenantry_operator.engines.postgres.fingerprint import (
     read_objects,
     schemas_of,
 )
-from tenantry_operator.engines.postgres.rounds import Rounds
 from tenantry_operator.engines.postgres.shared import PUBLIC_SCHEMA
+from tenantry_operator.engines.rounds import Rounds
 from tenantry_operator.engines.structure import Deviation, Structure
 
 AT_ONCE = 500

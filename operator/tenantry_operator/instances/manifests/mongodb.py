@@ -74,7 +74,11 @@ def _ferretdb(plan: Plan) -> Design:
         "env": [
             {"name": "FERRETDB_HANDLER", "value": "postgresql"},
             {"name": "FERRETDB_LISTEN_ADDR", "value": f":{PORT}"},
-            {"name": "FERRETDB_POSTGRESQL_URL", "value": f"postgres://127.0.0.1:{postgres.PORT}/{DATABASE}"},
+            # Left out, FerretDB keeps sessions that nobody uses for half an hour.
+            {
+                "name": "FERRETDB_POSTGRESQL_URL",
+                "value": f"postgres://127.0.0.1:{postgres.PORT}/{DATABASE}?pool_max_conn_idle_time=1m",
+            },
             {"name": "FERRETDB_TELEMETRY", "value": "disable"},
             {"name": "FERRETDB_STATE_DIR", "value": "/state"},
             {"name": "FERRETDB_DEBUG_ADDR", "value": "-"},

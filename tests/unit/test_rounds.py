@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenantry_operator.engines.postgres.rounds import Rounds
+from tenantry_operator.engines.rounds import Rounds
 
 AT_ONCE = 5
 LONGEST = 900
