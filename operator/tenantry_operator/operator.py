@@ -295,7 +295,7 @@ class Operator:
 
     def _requeue_homeless(self, instance: Object) -> None:
         self._requeue(self.context.tenants, "instance", "/".join(key_of(instance)))
-        for reason in ("NoInstance", "InstanceNotFound", "InstanceFull"):
+        for reason in ("NoInstance", "InstanceNotFound", "InstanceFull", "InstanceNameTaken"):
             self._requeue(self.context.tenants, "failure", reason)
 
     def secret_changed(self, before: Object | None, after: Object | None) -> None:

@@ -128,7 +128,7 @@ def test_a_plan_makes_it_larger(api: Api) -> None:
     assert api.query(SPACE, "grow", "notes", "SELECT body FROM notes") == [("kept",)]
     # Back to less storage is refused by the server, says so, and nothing is lost.
     api.patch("tenant", "grow", SPACE, {"spec": {"plan": None}})
-    shrunk = api.trouble("databaseinstance", SPACE, "grow-notes", "StorageShrinks", 60)
+    shrunk = api.trouble("databaseinstance", SPACE, "grow-notes", "StorageShrink", 60)
     assert "2Gi" in shrunk["message"]
     api.patch("tenant", "grow", SPACE, {"spec": {"plan": {"code": "large"}}})
     api.ready(SPACE, "grow")
@@ -191,7 +191,7 @@ def test_a_move_to_a_server_of_its_own_touches_nothing(api: Api) -> None:
     api.patch("tenant", "mover", SPACE, {"spec": {"databases": databases}})
     api.trouble("tenant", SPACE, "mover", "MoveNotSupported", 30)
     assert api.query(SPACE, "mover", "notes", "SELECT body FROM notes") == [("kept",)]
-    assert left(api, "mover") == []
+    assert api.get("databaseinstance", "mover-notes", SPACE) is None
 
 
 def test_a_server_that_is_killed_while_it_is_set_up_holds_up_nobody_and_comes_up(api: Api) -> None:

@@ -105,6 +105,7 @@ class _Task:
             self.outcome.error = moved
             design = replace(design, isolation=Isolation(self.record["isolation"]))
         home, isolation = await self._home(design.engine, design.isolation)
+        homes.check_alone(self.context, self.view, home)
         if isolation is Isolation.INSTANCE and self.entry.instance is None:
             await dedicated.declare(self.context, self.view, self.entry, home, design.engine)
         if isolation is not design.isolation:

@@ -107,6 +107,22 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Object:
     return found
 
 
+def check_name(context: Context, view: TenantView, entry: Entry) -> Object | None:
+    """The server that was made for a database; None: there is none yet.
+
+    :raises Stalled: InstanceNameTaken, when there is another one of its name.
+    """
+    key = key_of(view, entry)
+    obj = context.instances.get(key)
+    if obj is not None and not is_made_for(obj, view, entry):
+        raise Stalled(
+            "InstanceNameTaken",
+            f"database {entry.name}: DatabaseInstance {'/'.join(key)} was not made for this tenant and is left "
+            "alone; rename or remove it, or pin an instance",
+        )
+    return obj
+
+
 async def declare(context: Context, view: TenantView, entry: Entry, home: Key, engine: DatabaseEngine) -> None:
     """Sees to it that the server of a database is declared as template and Plan have it.
 
@@ -126,17 +142,11 @@ async def ensure(context: Context, view: TenantView, entry: Entry, spec: Object)
     :raises Waiting: InstanceStarting, when it was not there; InstanceGoing, when an earlier one is not gone yet.
     """
     key = key_of(view, entry)
-    obj = context.instances.get(key)
+    obj = check_name(context, view, entry)
     if obj is None:
         await _create(context, view, entry, spec)
         raise Waiting(
             "InstanceStarting", f"database {entry.name}: DatabaseInstance {'/'.join(key)} is being started"
-        )
-    if not is_made_for(obj, view, entry):
-        raise Stalled(
-            "InstanceNameTaken",
-            f"database {entry.name}: DatabaseInstance {'/'.join(key)} was not made for this tenant and is left "
-            "alone; rename or remove it, or pin an instance",
         )
     if "deletionTimestamp" in obj["metadata"]:
         raise Waiting(

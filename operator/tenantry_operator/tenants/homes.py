@@ -20,7 +20,7 @@ from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.kube import Conflict, NotFound
 from tenantry_operator.names import FINALIZER, PLACEMENT_ANNOTATION
 from tenantry_operator.tenants import dedicated, placement
-from tenantry_operator.tenants.view import Entry, TenantView, render_placements
+from tenantry_operator.tenants.view import Entry, TenantView, records_of, render_placements
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -99,10 +99,37 @@ def place(
         )
         return pin
     if isolation is Isolation.INSTANCE:
+        dedicated.check_name(context, view, entry)
         return dedicated.key_of(view, entry)
     keys = context.instance_keys(view.namespace)
     candidates = [candidate(context, key) for key in keys]
     return placement.choose(candidates, engine=engine, regions=view.spec.regions).key
+
+
+def check_alone(context: Context, view: TenantView, home: Key) -> None:
+    """Of tenants that were pinned to one dedicated server at the same moment, one gets it.
+
+    :raises Waiting: InstanceFull, for the others.
+    """
+    placed = context.tenants.find("instance", "/".join(home))
+    obj = context.instances.get(home)
+    if len(placed) < 2 or obj is None or obj["spec"].get("role") != InstanceRole.DEDICATED:
+        return
+
+    def rank(key: Key) -> tuple[bool, str, str]:
+        other = context.tenants.get(key) or view.obj
+        there = any(
+            (record.get("instanceNamespace"), record.get("instance")) == home and record.get("login")
+            for record in records_of(other).values()
+        )
+        return (not there, other["metadata"]["creationTimestamp"], other["metadata"]["uid"])
+
+    first = min(placed, key=rank)
+    if first != view.key:
+        raise Waiting(
+            "InstanceFull",
+            f"instance {'/'.join(home)} is for one tenant, and that is {'/'.join(first)}: pin another",
+        )
 
 
 async def claim(context: Context, view: TenantView, entry: Entry, home: Key) -> TenantView:
