@@ -225,6 +225,7 @@ class Operator:
         if after is None:
             self.tenant_queue.add(key)
             self._requeue_twins(obj)
+            self._requeue(self.context.tenants, "failure", "InstanceFull")
             return
         news = before is None or told(before) != told(after)
         if news:
