@@ -14,7 +14,7 @@ PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo up down status logs test test-unit lint format crds bench kind kind-test kind-down lock binaries clean distclean
+.PHONY: help demo up down status logs test test-unit lint format crds bench kind kind-test kind-down lock binaries programs clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ status: $(READY) ## what of it runs
 logs: $(READY) ## the end of the operator's log (others: python -m tenantry_local logs --help)
 	@$(LOCAL) logs operator
 
-test: lint binaries ## everything: lint, then unit, integration, contract and end-to-end tests
+test: lint binaries programs ## everything: lint, then unit, integration, contract and end-to-end tests
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 test-unit: $(READY) ## the tests that need no server
@@ -55,7 +55,7 @@ format: $(READY) ## ruff: mend what it can, and format
 crds: $(READY) ## generate crds/*.yaml, the chart's CRDs and docs/reference/ from the models
 	$(PY) -m tenantry_crds.generate
 
-bench: binaries ## benchmarks against references in the same run; prints a table, writes JSON
+bench: binaries programs ## benchmarks against references in the same run; prints a table, writes JSON
 	$(PY) -m benchmarks $(BENCH_ARGS)
 
 kind: $(READY) ## with Docker: a kind cluster with the chart, a shared PostgreSQL and the examples
@@ -69,6 +69,9 @@ kind-down: ## remove that cluster
 
 binaries: $(READY) ## build the Go programs (control plane, helm) unless they are cached
 	@$(PY) -m tenantry_local.build all >/dev/null
+
+programs: $(READY) ## install MariaDB and Redis for the node, when run as root on Debian or Ubuntu
+	@$(PY) -m tenantry_local.programs
 
 lock: $(READY) ## write the lock files anew from pyproject.toml (UPGRADE=1: newest versions)
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv

@@ -1,5 +1,7 @@
 """The database programs of the node that come from the system's packages: MariaDB and Redis.
 
+
+``python -m tenantry_local.programs`` installs what is missing, when it is run as root.
 PostgreSQL comes as a wheel (:mod:`tenantry_local.postgres`), FerretDB is built (:mod:`tenantry_local.build`).
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from tenantry_local.build import cache_folder
@@ -18,7 +21,6 @@ _SEARCHED = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/us
 
 PACKAGES = {
     "mariadbd": "mariadb-server-core",
-    "mariadb-install-db": "mariadb-server-core",
     "redis-server": "redis-tools",
 }
 """By program: the Debian package it comes from. None of them starts a server when it is installed."""
@@ -92,3 +94,15 @@ def _redis_of_tools() -> Path:
         shutil.copy2(source, temporary)
         temporary.replace(copy)
     return copy
+
+
+def main() -> None:
+    """The command."""
+    try:
+        install()
+    except LocalError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
