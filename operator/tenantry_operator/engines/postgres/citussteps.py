@@ -250,8 +250,8 @@ class CitusSteps:
                 raise Stalled(
                     "CitusFunctions",
                     f"{self._runner.where(desired)} has rows, and {error.diag.message_detail} calls a function "
-                    "that is not PostgreSQL's own, which would see them when Citus copies them to a node: drop it, "
-                    "and make it again once the schema is distributed",
+                    "that is not PostgreSQL's own, which would see them when Citus copies them to a node: drop "
+                    "it, and make it again once the schema is distributed",
                 ) from None
             reached("schema-distributed")
             # Citus copied the roles as they are on the coordinator: a NOLOGIN owner, passwords.
