@@ -105,6 +105,8 @@ class TenantDatabaseStatus(StatusModel):
     """Its size."""
     connections: Annotated[int, Field(ge=0)] | None = None
     """Sessions of its login."""
+    node: ShortStatus | None = None
+    """Where Citus has it, as ``host:port``; null: the server is one machine, or it has no tables yet."""
     read_only: bool | None = None
     """Whether writing is refused because it is over its storage limit."""
     counted_writes: Annotated[int, Field(ge=0)] | None = None

@@ -1,7 +1,7 @@
 """The database programs of the node that come from the system's packages: MariaDB and Redis.
 
-
 ``python -m tenantry_local.programs`` installs what is missing, when it is run as root.
+
 PostgreSQL comes as a wheel (:mod:`tenantry_local.postgres`), FerretDB is built (:mod:`tenantry_local.build`).
 """
 

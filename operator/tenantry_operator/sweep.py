@@ -45,7 +45,7 @@ _VACUUM_AGAIN = 60.0
 def outline(state: DatabaseState) -> tuple[object, ...]:
     """What of a state a reconcile would act on; sizes and sessions move by themselves."""
     logins = tuple((login.name, login.enabled, login.fingerprint) for login in state.logins)
-    return (state.ownership, state.exists, state.version, state.digest, logins, state.drift)
+    return (state.ownership, state.exists, state.version, state.digest, logins, state.drift, state.node)
 
 
 def differs(seen: Seen, state: DatabaseState) -> bool:

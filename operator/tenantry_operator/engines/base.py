@@ -262,6 +262,8 @@ class DatabaseState:
     logins: tuple[LoginState, ...] = ()
     bytes: int | None = None
     connections: int = 0
+    node: str | None = None
+    """``host:port`` of the machine that has it, where a server is made of several."""
     writes: int | None = None
     """A counter that moves whenever the tenant's rows are written, None where it is not known: usage
     queries are only worth running when it moved."""

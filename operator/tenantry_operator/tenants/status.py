@@ -155,6 +155,9 @@ def render(
             size = settled_size(outcome.record.get("bytes"), outcome.state.bytes)
             outcome.record["bytes"] = size
             outcome.record.setdefault("connections", outcome.state.connections)
+        if outcome.record is not None and outcome.state is not None:
+            outcome.record.pop("node", None)
+            outcome.record |= {"node": outcome.state.node} if outcome.state.node else {}
     if records:
         status["databases"] = records
     bound = [record["secret"] for record in records if record.get("secret")]

@@ -180,6 +180,7 @@ async def test_a_tenants_schema_is_on_a_node(shop: Blueprint, cluster: Cluster) 
         ("acme",),
         ("beta",),
     ]
+    assert (await shop.state(acme)).node in {f"127.0.0.1:{worker.port}" for worker in cluster.workers}
     with shop.login(acme) as session:
         session.execute("INSERT INTO acme.orders (what) VALUES ('x')")
         session.execute("INSERT INTO acme.items VALUES (1, 2)")

@@ -76,6 +76,7 @@ class Look:
             logins=tuple(view.logins.values()),
             bytes=size,
             connections=sum(login.connections for login in view.logins.values()),
+            node=view.distribution.node if view.distribution is not None else None,
             writes=writes,
             drift=tuple(finding.text for finding in view.findings),
             structure=self.snapshot.structure(self.names.database, self.names.schema),
