@@ -12,6 +12,7 @@ COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 PYTHONS := $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11
 PYTEST_ARGS ?=
+WORKERS ?= 2
 BENCH_ARGS ?=
 
 .PHONY: help demo up down status logs test test-unit lint format crds bench kind kind-test kind-down lock binaries programs clean distclean
@@ -35,7 +36,7 @@ logs: $(READY) ## the end of the operator's log (others: python -m tenantry_loca
 	@$(LOCAL) logs operator
 
 test: lint binaries programs ## everything: lint, then unit, integration, contract and end-to-end tests
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-unit: $(READY) ## the tests that need no server
 	$(PY) -m pytest tests/unit $(PYTEST_ARGS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -27,7 +28,7 @@ from tenantry_local.paths import remove_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".local" / "test"
-KEPT_LOGS: list[Path] = []
+STARTED = pytest.StashKey[float]()
 EXTERNAL = os.environ.get("TENANTRY_E2E", "") == "kubeconfig"
 
 
@@ -67,6 +68,11 @@ class ExternalCluster:
         return urlunsplit(parts._replace(netloc=f"{login}@{address}"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Notes when the tests began."""
+    config.stash[STARTED] = time.time()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Against somebody else's cluster, only the tests that are meant for it."""
     if EXTERNAL:
@@ -77,7 +83,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says where the logs of failed tests are."""
-    for folder in KEPT_LOGS:
+    # Several processes may have run the tests: what they kept is told by when they kept it.
+    started = terminalreporter.config.stash[STARTED]
+    for folder in sorted(FOLDER.glob("*/log")):
+        if folder.stat().st_ctime < started:
+            continue
         terminalreporter.write_line(f"logs of the servers that failing tests used: {folder}")
 
 
@@ -130,18 +140,17 @@ def running(
     finally:
         started.down()
         if request.session.testsfailed > failed_before:
-            KEPT_LOGS.append(keep_logs(name, started))
+            keep_logs(name, started)
         started.clean()
         remove_tree(started.paths.home)
 
 
-def keep_logs(name: str, stopped: Cluster) -> Path:
+def keep_logs(name: str, stopped: Cluster) -> None:
     """Puts the logs of a cluster where the next test run leaves them, until the same one fails again."""
     kept = FOLDER / name / "log"
     remove_tree(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
     stopped.paths.logs.rename(kept)
-    return kept
 
 
 def remove_leftovers() -> None:
@@ -155,7 +164,9 @@ def remove_leftovers() -> None:
 
 def _is_test_run(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        return b"pytest" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        # The second is how pytest-xdist starts the processes that run tests.
+        return b"pytest" in command or b"sys.stdin.readline" in command
     with contextlib.suppress(OSError):
         os.kill(pid, 0)
         return not Path("/proc/self").exists()
