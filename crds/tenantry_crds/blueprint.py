@@ -127,7 +127,7 @@ class BlueprintSpec(SpecModel):
     )
 
     engine: DatabaseEngine | None = None
-    """The kind of database; it never changes. ``PostgreSQL`` is the one that works so far."""
+    """The kind of database; it never changes."""
     version: VersionName | None = None
     """The current version: tenants without a version of their own follow it."""
     isolation: Isolation | None = None

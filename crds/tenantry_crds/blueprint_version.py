@@ -45,15 +45,18 @@ class Migration(SpecModel):
     sql: Annotated[str, Field(min_length=1, max_length=MAX_SQL)] | None = None
     """SQL statements; at most 524288 characters, more fits into a ConfigMap."""
     commands: Annotated[tuple[AnyValue, ...], Field(min_length=1), list_atomic(max_items=1024)] | None = None
-    """For MongoDB: JSON documents. For Redis: argument lists. Not acted on yet."""
+    """For MongoDB: its commands, as JSON documents. For Redis: lists of words, in which ``{prefix}`` stands for
+    what the tenant's keys begin with. PostgreSQL and MySQL take ``sql``."""
     config_map_ref: ConfigMapKeyRef | None = None
-    """SQL statements in a ConfigMap of the namespace. Once applied they must not be edited."""
+    """SQL statements, or a JSON array of commands, in a ConfigMap of the namespace. Once applied they must not be
+    edited."""
     rollback: Annotated[str, Field(min_length=1, max_length=MAX_SQL)] | None = None
-    """SQL statements that undo the migration, for going back to an older version."""
+    """What undoes the migration, for going back to an older version: SQL statements, or for MongoDB and Redis the
+    text of a JSON array of commands."""
     transactional: bool = True
     """Whether it runs in a transaction. Left out: true. False for what cannot, such as CREATE INDEX
     CONCURRENTLY: its statements then run one by one, and after a crash or a failure it goes on with the one
-    that did not end. The same goes for its ``rollback``."""
+    that did not end. The same goes for its ``rollback``. MySQL and MongoDB have no such transactions."""
 
 
 class BlueprintVersionSpec(SpecModel):

@@ -74,7 +74,8 @@ class PlanSpec(SpecModel):
     database: PlanDatabase | None = None
     """What the database itself enforces."""
     dedicated: FreeForm = Field(default_factory=dict)
-    """Overrides of the chart's template for servers of the isolation ``Instance``. Not acted on yet."""
+    """What goes over the chart's ``dedicated`` for servers of the isolation ``Instance``: fields of a
+    DatabaseInstance's spec, and by engine (``PostgreSQL: {...}``) what goes over those."""
 
     @property
     def effective_database(self) -> PlanDatabase:

@@ -134,8 +134,8 @@ class TenantDatabase(SpecModel):
     """The BlueprintVersion to stay at. Left out: the database follows the blueprint's current version."""
     isolation: Isolation | None = None
     """How the data is set apart. Left out: as the blueprint says. Changing it is a move; while moves are not
-    available the tenant reports ``MoveNotSupported`` and nothing is touched. ``Instance`` is not acted on
-    yet."""
+    available the tenant reports ``MoveNotSupported`` and nothing is touched. ``Instance``: a server of its own,
+    which is made for it unless ``instance`` names one."""
     instance: DnsLabel | None = None
     """The DatabaseInstance to be on, in the tenant's namespace or the operator's. Left out: placement
     chooses. Changing it is a move, as with ``isolation``."""
