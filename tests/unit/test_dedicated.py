@@ -44,6 +44,13 @@ def test_a_plan_goes_over_the_template_and_an_engine_over_what_is_general() -> N
     assert "statefulSet" not in made
 
 
+def test_a_template_does_not_give_all_tenants_one_server() -> None:
+    external = {"external": {"host": "db.example", "adminSecret": {"name": "admin"}}}
+    with pytest.raises(Stalled) as raised:
+        dedicated.spec_of(external, {}, tenant(), POSTGRES)
+    assert raised.value.reason == "DedicatedTemplate"
+
+
 def test_a_server_is_made_in_a_region_of_the_tenants_or_not_at_all() -> None:
     here = {"region": "eu-central-1"}
     assert dedicated.spec_of(here, {}, tenant(regions=["eu-central-1"]), POSTGRES)["region"] == "eu-central-1"

@@ -124,6 +124,12 @@ class ApiServer:
                 raise ApiError(0, "ApiServerUnreachable", f"{method} {path}: the connection broke")
         return copy.deepcopy(made)
 
+    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> None:
+        await asyncio.sleep(0)
+        path = resource.path(namespace, name)
+        if path in self.objects and self.objects[path]["metadata"]["uid"] == uid:
+            del self.objects[path]
+
     def _create(self, path: str, body: Object) -> Object:
         name = f"{path}/{body['metadata']['name']}"
         if name in self.objects:

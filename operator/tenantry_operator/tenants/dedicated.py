@@ -61,7 +61,7 @@ def spec_of(
 
     :param template: of the settings: fields of a DatabaseInstance's spec, and by engine what goes in their place.
     :param plan: of the Plan, in the same form.
-    :raises Stalled: RegionMismatch, when it is not in a region of the tenant's.
+    :raises Stalled: RegionMismatch, when it is not in a region of the tenant's; DedicatedTemplate.
     """
     spec: Object = {}
     for source in (template, plan):
@@ -71,6 +71,12 @@ def spec_of(
                 # Another way to run it takes the place of the one before.
                 spec = {name: value for name, value in spec.items() if name in part or name not in _WAYS}
             spec = _merged(spec, part)
+    if "external" in spec:
+        raise Stalled(
+            "DedicatedTemplate",
+            "the template of servers for isolation Instance says external: all tenants would get the same server; "
+            "take it out of the chart's value dedicated, or the Plan's spec.dedicated",
+        )
     if not _ways(spec):
         spec["statefulSet"] = {}
     spec |= {"engine": str(engine), "role": "Dedicated"}

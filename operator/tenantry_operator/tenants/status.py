@@ -41,6 +41,13 @@ def settled_size(old: int | None, new: int | None) -> int | None:
     return new if far else old
 
 
+def _settled_count(old: int | None, new: int) -> int:
+    """The number of sessions to write: they come and go all the time."""
+    if old is None or 0 in (old, new):
+        return new
+    return new if abs(new - old) >= max(5, old // 5) else old
+
+
 def waited(status: Object, error: ReconcileError | None, now: datetime) -> tuple[str | None, float]:
     """Since when something has been waited for, and for how many seconds."""
     if not isinstance(error, Waiting):
@@ -154,7 +161,9 @@ def render(
         if outcome.record is not None and outcome.state is not None and outcome.state.bytes is not None:
             size = settled_size(outcome.record.get("bytes"), outcome.state.bytes)
             outcome.record["bytes"] = size
-            outcome.record.setdefault("connections", outcome.state.connections)
+            outcome.record["connections"] = _settled_count(
+                outcome.record.get("connections"), outcome.state.connections
+            )
         if outcome.record is not None and outcome.state is not None:
             outcome.record.pop("node", None)
             outcome.record |= {"node": outcome.state.node} if outcome.state.node else {}

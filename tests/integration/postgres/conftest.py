@@ -37,6 +37,8 @@ from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
 from tenantry_operator.tenants.naming import names_for
 
+collect_ignore = [] if os.environ.get("TENANTRY_TEST_CITUS") else ["test_postgres_citus.py"]
+"""Citus comes with no package that could be installed here."""
 BINARIES = Path(
     os.environ.get("TENANTRY_TEST_POSTGRES")
     # Found, not imported: on import the package makes folders for servers of its own.

@@ -114,10 +114,8 @@ class Service:
         if request is None or self._tenants.by_request(request.key) is not None:
             yield  # the Tenant that remembers it tells
             return
-        key = request.key
-        claim = self._facade.claims.hold(
-            f"request {key}", request.content, settled=lambda: self._tenants.by_request(key) is not None
-        )
+        # The same request need not wait: what it changes is one object, which remembers it.
+        claim = self._facade.claims.hold(f"request {request.key}", request.content, settled=lambda: True)
         async with AsyncExitStack() as held:
             try:
                 await held.enter_async_context(claim)
