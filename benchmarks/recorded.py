@@ -115,11 +115,11 @@ def recorder() -> Iterator[None]:
         return await run(self, statement, **options)
 
     async def called(self: Any, *arguments: Any) -> Any:
-        _redis([arguments])
+        of_redis([arguments])
         return await call(self, *arguments)
 
     async def piped(self: Any, commands: Sequence[Command]) -> Any:
-        _redis(commands)
+        of_redis(commands)
         return await pipeline(self, commands)
 
     # The driver's and the engines' own methods: what is sent through them is all there is.
@@ -138,7 +138,8 @@ def recorder() -> Iterator[None]:
             setattr(owner, name, old)
 
 
-def _redis(commands: Sequence[Command]) -> None:
+def of_redis(commands: Sequence[Command]) -> None:
+    """Takes down commands that are sent together."""
     tenant = _current.get()
     if tenant is None:
         return
