@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pymongo.monitoring
+from psycopg import sql
 from pymongo import AsyncMongoClient
 
 from tenantry_crds.common import DatabaseEngine
@@ -102,8 +103,7 @@ def recorder() -> Iterator[None]:
     async def executed(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
         tenant = _current.get()
         if tenant is not None:
-            text = query if isinstance(query, bytes) else (query if isinstance(query, str) else "?").encode()
-            changes = not text.lstrip().upper().startswith(tuple(word.encode() for word in _LOOKS))
+            changes = not _text(query).lstrip().upper().startswith(_LOOKS)
             tenant.add(DatabaseEngine.POSTGRESQL, self.connection.info.dbname, (query, params), changes=changes)
         return await execute(self, query, params, **options)
 
@@ -147,6 +147,12 @@ def of_redis(commands: Sequence[Command]) -> None:
     dry = any(both == "ACL DRYRUN" for _, both in words)
     changes = not dry and any(both in _REDIS_CHANGES or verb not in _REDIS_LOOKS for verb, both in words)
     tenant.add(DatabaseEngine.REDIS, "", [tuple(command) for command in commands], changes=changes)
+
+
+def _text(query: Any) -> str:
+    if isinstance(query, sql.Composable):
+        return query.as_string()
+    return query.decode() if isinstance(query, bytes) else str(query)
 
 
 def listen() -> None:
