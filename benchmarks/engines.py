@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from tenantry_operator.context import INSTANCES
 from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import Credentials, Desired, Engine, Presence, Stale
 from tenantry_operator.engines.chain import Chain, Form, Migration
+from tenantry_operator.engines.postgres.own import AT_ONCE
 from tenantry_operator.instances.engines import engine_factory
 from tenantry_operator.instances.manifests import mongodb, postgres
 from tenantry_operator.instances.manifests.design import admin_secret, pod_name
@@ -36,13 +38,14 @@ from tenantry_operator.tenants.naming import names_for
 FEW = 20
 RAW = 40
 """Tenants of the plain clients: one half before the operator's, one half after."""
-SWEEP = 5.0
+SWEEP = 2.0
 """Seconds between two sweeps, so that there are some to be counted."""
-SWEEPS = 3
+SWEEPS = 6
 HOME = "tenantry-system"
 _WITHIN = ("cmdstat_scan", "cmdstat_memory|usage")
 """What Redis counts, but scripts ask within the server, while they measure the tenants' keys."""
-_AT_ONCE = 64
+_PARALLEL = 64
+_LONGEST = 120.0
 _ROUNDS = 6
 
 
@@ -167,7 +170,7 @@ def _desired(case: Case, name: str) -> Desired:
 
 async def _take_down(case: Case) -> None:
     """Has the engine, in this process, make tenants; takes down what it sends; and removes them."""
-    at_once = asyncio.Semaphore(_AT_ONCE)
+    at_once = asyncio.Semaphore(_PARALLEL)
     engine = engine_factory(Settings(), case.installation)(case.access)
 
     async def make(name: str, tenant: recorded.Tenant) -> None:
@@ -287,8 +290,8 @@ def _redis_counter(stack: ExitStack, access: Access) -> Callable[[], int]:
 async def _idle(cluster: Cluster, cases: Sequence[Case], count: int) -> None:
     """Counts what servers are sent while nothing changes, by sweeps as far as an operator runs."""
     if count:
-        say(f"{count} Tenants on each: waiting until the operator writes nothing more")
-        await _settle(cluster)
+        say(f"{count} Tenants on each: waiting until all was looked at")
+        await _settle(cluster, cases, count)
     say(f"counting for {SWEEP * SWEEPS:g} s")
     with _counters(cluster, cases) as counters:
         before = {name: counter() for name, counter in counters.items()}
@@ -311,17 +314,11 @@ def _swept(cluster: Cluster, cases: Sequence[Case]) -> dict[str, float]:
     return {c.instance: total(metrics, name, database_instance=f"{HOME}/{c.instance}") for c in cases}
 
 
-async def _settle(cluster: Cluster) -> None:
-    known, since = -1.0, time.monotonic()
-
-    def rests() -> bool:
-        nonlocal known, since
-        now = total(operator_metrics(cluster), "tenantry_api_writes_total")
-        if now != known:
-            known, since = now, time.monotonic()
-        return time.monotonic() - since > 2.2 * SWEEP
-
-    await until(rests, timeout=60)
+async def _settle(cluster: Cluster, cases: Sequence[Case], count: int) -> None:
+    """Waits until the operator has looked once into each of PostgreSQL's databases, some in each sweep."""
+    last = cases[0].instance
+    wanted = _swept(cluster, cases)[last] + math.ceil((count + RAW + 1) / AT_ONCE) + 3
+    await until(lambda: _swept(cluster, cases)[last] >= wanted, timeout=_LONGEST)
 
 
 def _report(result: Result, cases: Sequence[Case], count: int) -> None:
