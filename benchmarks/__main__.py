@@ -10,14 +10,39 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import drift, facade, footprint, peers, provision, restart, rollout, sampling, steady, templates
+from benchmarks import (
+    dedicated,
+    drift,
+    engines,
+    facade,
+    footprint,
+    peers,
+    provision,
+    restart,
+    rollout,
+    sampling,
+    steady,
+    templates,
+)
 from benchmarks.environment import RESULTS, Result, as_json, machine, save, say, show
 from benchmarks.population import populated
 from tenantry_local.build import BuildError
 from tenantry_local.errors import LocalError
 
-NAMES = ("provision", "rollout", "template", "restart", "steady", "memory", "drift", "peers", "facade")
-PROVISION, RESTART, PEERS = 1_000, 10_000, 100
+NAMES = (
+    "provision",
+    "rollout",
+    "template",
+    "restart",
+    "steady",
+    "memory",
+    "drift",
+    "peers",
+    "facade",
+    "dedicated",
+    "engines",
+)
+PROVISION, RESTART, PEERS, ENGINES = 1_000, 10_000, 100, 200
 
 
 def _arguments() -> argparse.Namespace:
@@ -35,6 +60,9 @@ def _arguments() -> argparse.Namespace:
         "drift: damage done by hand until it is mended. "
         "peers: other operators on the same servers. "
         "facade: reads through each REST contract, against the same objects straight from kube-apiserver. "
+        "dedicated: a tenant with a server of its own, against initdb, start and psql by hand. "
+        "engines: Tenants on a shared server of each engine, against the same statements by plain clients, and "
+        "what a sweep costs each server. "
         "python -m benchmarks.references: the references of rollout and template alone. "
         "Figures that were measured while the machine does other work are worth nothing.",
     )
@@ -45,7 +73,7 @@ def _arguments() -> argparse.Namespace:
         metavar="N",
         help=f"Tenants; else {PROVISION:,} for provision and rollout, {RESTART:,} for restart, steady, memory and "
         "facade, "
-        f"{PEERS} for peers",
+        f"{PEERS} for peers, {ENGINES} on each engine for engines",
     )
     parser.add_argument(
         "--databases",
@@ -125,6 +153,10 @@ async def _run(arguments: argparse.Namespace, output: _Output) -> None:
         await output.take(peers.run(arguments.tenants or PEERS, arguments.ext_postgres_operator))
     if "facade" in wanted:
         await output.take(facade.run(arguments.tenants or RESTART, PROVISION))
+    if "dedicated" in wanted:
+        await output.take(dedicated.run())
+    if "engines" in wanted:
+        await output.take(engines.run(arguments.tenants or ENGINES))
 
 
 def main() -> int:

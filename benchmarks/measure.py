@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 
 from tenantry_local.cluster import PROCESSES, Cluster
-from tenantry_local.postgres import ADMIN
+from tenantry_local.postgres import ADMIN, SETTINGS
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PROC = Path("/proc")
@@ -213,14 +213,18 @@ _SENT = re.compile(r"^(?:(?P<simple>statement)|execute [^:]*): (?P<text>.*)$", r
 
 
 class StatementLog:
-    """The statements that the operator's login sends while the block lasts, from the server's own log."""
+    """The statements that the operator's login sends while the block lasts, from the server's own log.
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._log = cluster.paths.log("postgres")
+    :param log, dsn: of another server than the cluster's: its log, and its superuser's URL.
+    """
+
+    def __init__(self, cluster: Cluster, *, log: Path | None = None, dsn: str | None = None) -> None:
+        self._dsn = dsn or cluster.admin_dsn()
+        self._log = log or cluster.paths.log("postgres")
         self._offset = 0
 
     def __enter__(self) -> StatementLog:
+        self._set(f"ALTER SYSTEM SET log_line_prefix = '{SETTINGS['log_line_prefix']}'")
         self._set("ALTER SYSTEM SET log_statement = 'all'")
         self._offset = self._log.stat().st_size
         return self
@@ -229,7 +233,7 @@ class StatementLog:
         self._set("ALTER SYSTEM RESET log_statement")
 
     def _set(self, statement: str) -> None:
-        with psycopg.connect(self._cluster.admin_dsn(), autocommit=True) as connection:
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
             connection.execute(statement.encode())
             connection.execute("SELECT pg_reload_conf()")
         time.sleep(0.5)  # sessions read the configuration again when they are next idle

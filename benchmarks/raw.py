@@ -133,7 +133,7 @@ def _verifier() -> str:
     return f"SCRAM-SHA-256$4096:{random(16)}${random(32)}:{random(32)}"
 
 
-def _message(text: str) -> str:
+def message(text: str) -> str:
     """A text as psql sends it in one message: with ``\\;`` between its statements."""
     text = text.replace(_VERIFIER_HERE, _verifier()).replace("<fingerprint>", secrets.token_hex(8))
     return " \\;\n".join(statement.text for statement in split(text)) + ";\n"
@@ -219,7 +219,7 @@ class Rival:
                 if segment.database != current or (way.reconnect and number % way.reconnect == 0):
                     text.append(f'\\connect "{segment.database}"\n')
                     current = segment.database
-                text += [_message(message) for message in segment.messages]
+                text += [message(text) for text in segment.messages]
         return "".join(text)
 
     def _start(self, file: Path) -> subprocess.Popen[bytes]:
@@ -233,8 +233,12 @@ class Rival:
 
 
 def _environment(cluster: Cluster) -> dict[str, str]:
-    """libpq's variables for a session just like the operator's, but for the notices nobody reads here."""
     access = Access("PostgreSQL", "127.0.0.1", cluster.postgres.port, ADMIN, cluster.postgres.admin_password, "")
+    return environment(access)
+
+
+def environment(access: Access) -> dict[str, str]:
+    """libpq's variables for a session just like the operator's, but for the notices nobody reads here."""
     parameters = Connections(access, ConnectionSettings())._parameters("postgres")
     variables = {
         "PGHOST": "host",

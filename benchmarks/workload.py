@@ -12,9 +12,11 @@ from typing import Any
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio import client, config
 
 from benchmarks.environment import Progress, say
+from tenantry_local.paths import CHECKOUT
 from tenantry_operator.context import BLUEPRINT_VERSIONS, BLUEPRINTS, INSTANCES, TENANTS
 from tenantry_operator.kube import NAMESPACES, SECRETS, ApiError, Conflict, KubeClient, Resource
 
@@ -74,6 +76,17 @@ def version(of: str, number: str, before: str, migrations: Sequence[Object]) -> 
     """A further version of a blueprint."""
     spec = {"blueprint": of, "version": number, "from": before, "migrations": list(migrations)}
     return BLUEPRINT_VERSIONS, _object(BLUEPRINT_VERSIONS, f"{of}-{number}", spec)
+
+
+def example(engine: str) -> list[tuple[Resource, Object]]:
+    """The Blueprint of an engine in ``examples/engines``, and its version."""
+    text = (CHECKOUT / "examples" / "engines" / "blueprints.yaml").read_text(encoding="utf-8")
+    found: list[Object] = [
+        {**obj, "metadata": {**obj["metadata"], "namespace": SPACE}} for obj in yaml.safe_load_all(text)
+    ]
+    described = next(obj for obj in found if obj["spec"].get("engine") == engine)
+    its_version = next(obj for obj in found if obj["spec"].get("blueprint") == described["metadata"]["name"])
+    return [(BLUEPRINTS, described), (BLUEPRINT_VERSIONS, its_version)]
 
 
 def tenant(name: str, of: str, isolation: str) -> Object:
@@ -189,7 +202,7 @@ class Kube:
         todo = iter(tenants)
 
         async def watch() -> None:
-            async for obj in self._watch(listed["metadata"]["resourceVersion"]):
+            async for obj in self.watch(TENANTS, listed["metadata"]["resourceVersion"]):
                 name = obj["metadata"]["name"]
                 if name in wanted and name not in done.ready and is_ready(obj):
                     done.ready[name] = time.monotonic() - started
@@ -246,11 +259,11 @@ class Kube:
 
         await asyncio.gather(*(write() for _ in range(PARALLEL)))
 
-    async def _watch(self, version: str) -> AsyncIterator[Object]:
-        """Every Tenant that changes after a resource version."""
+    async def watch(self, resource: Resource, version: str) -> AsyncIterator[Object]:
+        """Every object of a kind that changes after a resource version."""
         timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
         while True:
-            url = f"{self._base}{TENANTS.path(SPACE)}?watch=1&resourceVersion={version}"
+            url = f"{self._base}{resource.path(SPACE)}?watch=1&resourceVersion={version}"
             async with self._session.get(url, timeout=timeout) as response:
                 buffer = b""
                 async for chunk in response.content.iter_any():

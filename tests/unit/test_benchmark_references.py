@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from benchmarks import by_hand, recorded
+from benchmarks.measure import Statement
 from benchmarks.references import tables
 from benchmarks.references.alter import STATEMENT, Altered, Way, best, scripts
 from benchmarks.references.migrate import REQUIREMENTS, ways
 from benchmarks.references.replay import message
+from benchmarks.workload import example
+from tenantry_crds.common import DatabaseEngine
 from tenantry_crds.kinds import BY_KIND
 from tenantry_operator.engines.postgres.lexer import split
 
@@ -83,3 +89,50 @@ def test_requirements_have_hashes_and_no_hosts() -> None:
     text = REQUIREMENTS.read_text(encoding="utf-8")
     assert text.count("==") <= text.count("--hash=sha256:")
     assert not re.search(r"https?://|--index-url|--find-links", text)
+
+
+def test_by_hand_the_same_databases_get_the_same_messages_in_the_same_order() -> None:
+    sent = [
+        Statement(1, "postgres", True, 'CREATE ROLE "a"'),
+        Statement(1, "postgres", True, "SELECT 1"),
+        Statement(1, "postgres", False, "SELECT $1"),
+        Statement(2, "a", True, "BEGIN;\nCREATE TABLE t ();\nCOMMIT;"),
+        Statement(1, "postgres", True, "COMMENT ON ROLE a IS 'x'"),
+    ]
+    assert by_hand.script(sent).splitlines() == [
+        '\\connect "postgres"',
+        'CREATE ROLE "a";',
+        '\\connect "a"',
+        "BEGIN \\;",
+        "CREATE TABLE t () \\;",
+        "COMMIT;",
+        '\\connect "postgres"',
+        "COMMENT ON ROLE a IS 'x';",
+    ]
+
+
+@pytest.mark.parametrize("engine", DatabaseEngine)
+def test_every_engine_has_an_example_to_be_measured_with(engine: DatabaseEngine) -> None:
+    described, version = (obj["spec"] for _, obj in example(str(engine)))
+    assert described["engine"] == str(engine)
+    assert (version["version"], bool(version["migrations"])) == (described["version"], True)
+
+
+@pytest.mark.parametrize(
+    ("commands", "changes"),
+    [
+        ([("HGET", "a", "b")], False),
+        ([("ACL", "GETUSER", "x")], False),
+        ([("ACL", "SETUSER", "x", "on")], True),
+        ([("ACL", "SETUSER", "check"), ("ACL", "DRYRUN", "check", "GET", "x")], False),
+        ([("HSET", "a", "b", "c")], True),
+        ([("EVAL", "return 1", 0)], True),
+    ],
+)
+def test_redis_commands_that_change_nothing_are_not_sent_again(
+    commands: list[tuple[str, ...]], changes: bool
+) -> None:
+    tenant = recorded.Tenant()
+    with recorded.taken_down(tenant):
+        recorded.of_redis(commands)
+    assert (len(tenant.changes), tenant.looks) == (int(changes), int(not changes))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -269,3 +271,26 @@ def test_a_volume_of_another_size_needs_another_stateful_set() -> None:
 
     assert not fits(bigger, kept)
     assert "volumeClaimTemplates" not in changeable(bigger)["spec"]
+
+
+def test_postgres_is_waited_for_by_its_startup_probe(tmp_path: Path) -> None:
+    probe = pod_of("postgres:18")["containers"][0]["startupProbe"]
+    command = probe["exec"]["command"]
+    asked, seconds = command.index("pg_isready"), int(command[1])
+    up, counter = tmp_path / "up", tmp_path / "asked"
+    once_more = f"echo . >> {counter}; [ $(wc -l < {counter}) -lt 3 ] || touch {up}; test -e {up}"
+
+    done = subprocess.run([*command[:asked], "sh", "-c", once_more], timeout=20, check=False)
+
+    assert (done.returncode, counter.read_text(encoding="utf-8")) == (0, ".\n.\n.\n")
+    assert probe["timeoutSeconds"] > seconds
+    assert probe["failureThreshold"] * seconds == 600
+
+
+def test_postgres_that_is_not_up_in_time_is_asked_for_again() -> None:
+    command = pod_of("postgres:18")["containers"][0]["startupProbe"]["exec"]["command"]
+    asked = command.index("pg_isready")
+
+    done = subprocess.run(["timeout", "0.3", *command[2:asked], "false"], timeout=20, check=False)
+
+    assert done.returncode

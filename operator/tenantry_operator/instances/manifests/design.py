@@ -121,14 +121,23 @@ def mount(name: str, path: str, *, read_only: bool = False) -> Object:
     return {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
 
 
-def probes(startup: Object, readiness: Object | None = None, liveness: Object | None = None) -> Object:
+def probes(
+    startup: Object, readiness: Object | None = None, liveness: Object | None = None, *, lasting: int = 1
+) -> Object:
     """The probes of a container.
 
     It has ten minutes to start, since recovery after a crash takes its time; afterwards it is out of service
     after 15 seconds without an answer, and restarted after a minute.
+
+    :param lasting: seconds that the startup probe takes to say no.
     """
     return {
-        "startupProbe": {**startup, "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 300},
+        "startupProbe": {
+            **startup,
+            "periodSeconds": 1,
+            "timeoutSeconds": 5 + lasting,
+            "failureThreshold": 600 // lasting,
+        },
         "readinessProbe": {
             **(readiness or startup),
             "periodSeconds": 5,

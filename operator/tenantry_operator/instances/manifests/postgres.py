@@ -25,6 +25,8 @@ SUPERUSER_KEY = "superuser-password"
 """In the administrator's Secret: the password of the image's superuser."""
 ADMIN = "tenantry_admin"
 DATA = "/var/lib/postgresql"
+_WAITS = 4
+"""Seconds that the startup probe waits for the server."""
 
 SETTINGS = """\
 listen_addresses = '*'
@@ -60,7 +62,11 @@ def container(plan: Plan, image: str, name: str = "server", database: str = "pos
 
     :param database: made at the first start.
     """
-    ready = {"exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-p", str(PORT), "-U", SUPERUSER, "-q"]}}
+    asked = ["pg_isready", "-h", "127.0.0.1", "-p", str(PORT), "-U", SUPERUSER, "-q"]
+    ready = {"exec": {"command": asked}}
+    # A new server is up within a second, which is as often as probes can be repeated.
+    waits = ["timeout", str(_WAITS), "sh", "-c", 'until "$@"; do sleep 0.1; done', "wait"]
+    started = {"exec": {"command": [*waits, *asked]}}
     return {
         "name": name,
         "image": image,
@@ -78,7 +84,7 @@ def container(plan: Plan, image: str, name: str = "server", database: str = "pos
             {"name": "PGDATA", "value": f"{DATA}/pgdata"},
         ],
         "ports": [{"name": "postgresql", "containerPort": PORT, "protocol": "TCP"}],
-        **probes(ready),
+        **probes(started, ready, ready, lasting=_WAITS),
         "securityContext": confined(),
         "volumeMounts": [
             mount("data", DATA),
