@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -412,12 +413,13 @@ async def test_a_server_that_is_away_is_waited_for(tenants: Tenants, fresh: Call
     while True:
         try:
             state = await tenants.snapshot(desired)
+            settled = await tenants.settled(desired)
             break
-        except Retryable:
+        except Retryable:  # connections from before are found to be gone when they are used
             assert time.monotonic() < deadline
-            time.sleep(0.2)
+            await asyncio.sleep(0.2)
     assert state.exists
-    assert await tenants.settled(desired)
+    assert settled
 
 
 def test_marks_say_whose_they_are() -> None:
