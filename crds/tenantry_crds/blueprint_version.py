@@ -45,11 +45,12 @@ class Migration(SpecModel):
     sql: Annotated[str, Field(min_length=1, max_length=MAX_SQL)] | None = None
     """SQL statements; at most 524288 characters, more fits into a ConfigMap."""
     commands: Annotated[tuple[AnyValue, ...], Field(min_length=1), list_atomic(max_items=1024)] | None = None
-    """For MongoDB: JSON documents. For Redis: argument lists. Not acted on yet."""
+    """For MongoDB: JSON documents. For Redis: argument lists."""
     config_map_ref: ConfigMapKeyRef | None = None
     """SQL statements in a ConfigMap of the namespace. Once applied they must not be edited."""
     rollback: Annotated[str, Field(min_length=1, max_length=MAX_SQL)] | None = None
-    """SQL statements that undo the migration, for going back to an older version."""
+    """SQL statements that undo the migration, for going back to an older version. Of ``commands``: a list
+    of commands as JSON."""
     transactional: bool = True
     """Whether it runs in a transaction. Left out: true. False for what cannot, such as CREATE INDEX
     CONCURRENTLY: its statements then run one by one, and after a crash or a failure it goes on with the one
