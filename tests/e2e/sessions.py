@@ -78,8 +78,9 @@ class PostgresSession(Session):
         return [str(row[0]) for row in rows]
 
     def fill(self, count: int) -> None:
-        self._connection.cursor().executemany(
-            "INSERT INTO orders (customer, total) VALUES (%s, 1)", [[filler(n)] for n in range(count)]
+        self._connection.execute(
+            "INSERT INTO orders (customer, total) SELECT n || %s, 1 FROM generate_series(1, %s) n",
+            [filler(0), count],
         )
 
     def clear(self) -> None:

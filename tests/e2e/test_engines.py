@@ -40,8 +40,8 @@ USAGE = {
 MORE: dict[str, Object] = {
     "orders": {"sql": "CREATE TABLE more (id int)", "rollback": "DROP TABLE more"},
     "notes": {"sql": "CREATE TABLE more (id int)", "rollback": "DROP TABLE more"},
-    "catalog": {"commands": [{"create": "more"}], "rollback": [{"drop": "more"}]},
-    "sessions": {"commands": [["SADD", "{prefix}more", "it"]], "rollback": [["DEL", "{prefix}more"]]},
+    "catalog": {"commands": [{"create": "more"}], "rollback": '[{"drop": "more"}]'},
+    "sessions": {"commands": [["SADD", "{prefix}more", "it"]], "rollback": '[["DEL", "{prefix}more"]]'},
 }
 
 
@@ -161,7 +161,7 @@ def test_over_the_storage_quota_writing_is_refused_until_there_is_room(api: Api,
     name = f"full-{entry}"
     spec = {
         "databases": [{"blueprint": entry}],
-        "limits": [{"resource": "storage", "limit": "1Mi"}],
+        "limits": [{"resource": "storage", "limit": "12Mi" if entry == "orders" else "1Mi"}],
         "deletionPolicy": "Delete",
     }
     api.apply(manifest("Tenant", name, spec, namespace=SPACE))
@@ -169,7 +169,7 @@ def test_over_the_storage_quota_writing_is_refused_until_there_is_room(api: Api,
     secret = api.secret(SPACE, name, entry)
     with sessions.login(secret) as session:
         session.put("before")
-        session.fill(3000)
+        session.fill(4000)
         api.wait("tenant", name, SPACE, exceeded("True"), 30)
         until(lambda: ended(session), 20, "an open session cannot write any more")
     until(lambda: not sessions.works(secret, "no"), 20, "a new session cannot write")
@@ -230,10 +230,8 @@ def test_a_new_version_rolls_out_and_back(api: Api, entry: str) -> None:
     secret = api.secret(SPACE, "atelier", entry)
     assert logins.use(secret)
     assert sessions.has_more(secret)
-    back = {"blueprint": entry, "version": "1.0"}
-    api.apply(manifest("Rollout", f"{entry}-back", back, namespace=SPACE))
-    api.wait("rollout", f"{entry}-back", SPACE, finished, 90)
-    until(lambda: at("1.0"), 10, "tenants are at 1.0")
+    api.patch("blueprint", entry, SPACE, {"spec": {"version": "1.0"}})
+    until(lambda: at("1.0"), 60, "tenants are at 1.0")
     assert not sessions.has_more(secret)
     with sessions.login(secret) as session:
         assert "open" in session.words()
@@ -320,8 +318,7 @@ def test_a_full_disk_is_told_hurts_nobody_else_and_is_got_over(api: Api) -> None
                     session.fill(1000)
             except FAILURES as error:
                 words = str(error)
-        assert words, "the disk never was full"
-        assert "No space left" in words or "closed" in words or "terminat" in words, words
+        assert "No space left" in words or "closed" in words or "terminat" in words, words or "it never was full"
         for _ in range(3):
             assert all(logins.use(other) for other in secrets(api, "workshop").values())
             assert is_ready(api.get("tenant", "workshop", SPACE) or {})
@@ -363,7 +360,7 @@ def test_what_is_deleted_leaves_nothing_behind(api: Api, servers: Servers) -> No
     own = secrets(api, "leaving")
     assert all(logins.use(secret) for secret in own.values())
     before = servers.traces("leaving")
-    for word in ("role", "schema", "mysql user", "mysql mark", "mongo schema", "redis key", "redis user"):
+    for word in ("role", "database", "mysql user", "mysql mark", "mongo schema", "redis key", "redis user"):
         assert any(trace.startswith(word) for trace in before), (word, before)
     api.delete("tenant", "leaving", SPACE)
     api.gone("tenant", "leaving", SPACE, 60)
@@ -374,25 +371,56 @@ def test_what_is_deleted_leaves_nothing_behind(api: Api, servers: Servers) -> No
     assert all(logins.use(secret) for secret in secrets(api, "workshop").values())
 
 
-def test_an_operator_that_is_killed_again_and_again_gets_there(api: Api, servers: Servers) -> None:
-    def kill(after: float) -> None:
-        time.sleep(after)
-        assert api.cluster.kill_operator()
-        for secret in secrets(api, "killed").values():
-            assert not secret or not sessions.is_refused(secret), "a Secret holds a login that does not work"
+MAKING = (
+    "login-written",
+    "account-created",
+    "schema-created",
+    "login-created",
+    "secret-written:3",
+    "migration-done",
+)
+GOING = ("logins-dropped", "account-dropped", "database-cleared", "database-dropped", "secret-removed:2")
+"""Points on the way, of one engine or another. Which comes first is not known, and none is passed twice."""
 
-    api.apply(four("killed"))
-    for after in (0.15, 0.1, 0.3):
-        kill(after)
-        api.cluster.start_operator(QUICK)
-    api.ready(SPACE, "killed")
-    for secret in secrets(api, "killed").values():
+
+def test_an_operator_that_is_killed_again_and_again_gets_there(api: Api, servers: Servers) -> None:
+    def there(obj: Object | None) -> bool:
+        for entry, secret in secrets(api, "killed").items():
+            assert not secret or not sessions.is_refused(secret), (
+                f"the login of {entry} does not work"
+            )
+        return obj is not None and is_ready(obj)
+
+    assert crash(api, "killed", MAKING, lambda: api.apply(four("killed")), there) >= 3, "it was hardly killed"
+    own = secrets(api, "killed")
+    for secret in own.values():
         assert logins.use(secret)
-    api.delete("tenant", "killed", SPACE)
-    for after in (0.1, 0.1, 0.2):
-        time.sleep(after)
-        api.cluster.kill_operator()
-        api.cluster.start_operator(QUICK)
-    api.gone("tenant", "killed", SPACE, 60)
+
+    def leave() -> None:
+        api.delete("tenant", "killed", SPACE)
+
+    assert crash(api, "killed", GOING, leave, lambda obj: obj is None) >= 2, "it was hardly killed"
     assert servers.traces("killed") == []
+    assert all(sessions.is_refused(secret) for secret in own.values())
     assert "killed" not in api.kubectl("get", "secrets", "-n", SPACE, "-o", "name")
+
+
+def crash(
+    api: Api, name: str, points: tuple[str, ...], begin: Callable[[], None], done: Callable[[Object | None], bool]
+) -> int:
+    """Has the operator kill itself at one point after the other, until the end; returns how often it did."""
+    crashes = 0
+    for number, point in enumerate((*points, "")):
+        api.cluster.kill_operator()
+        at = {"TENANTRY_CRASH_AT": f"{SPACE}/{name}:{point}"} if point else {}
+        api.cluster.start_operator({**QUICK, **at}, wait=False)
+        if number == 0:
+            begin()
+        deadline = time.monotonic() + 60
+        while api.cluster.operator_pid() is not None:
+            if done(api.get("tenant", name, SPACE)):
+                return crashes
+            assert time.monotonic() < deadline, f"with {point} it neither ends nor gets there"
+            time.sleep(0.2)
+        crashes += 1
+    return crashes
