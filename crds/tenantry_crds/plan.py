@@ -74,7 +74,7 @@ class PlanSpec(SpecModel):
     database: PlanDatabase | None = None
     """What the database itself enforces."""
     dedicated: FreeForm = Field(default_factory=dict)
-    """Overrides of the chart's template for servers of the isolation ``Instance``. Not acted on yet."""
+    """Overrides of the chart's template for servers of the isolation ``Instance``."""
 
     @property
     def effective_database(self) -> PlanDatabase:

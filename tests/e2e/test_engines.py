@@ -386,9 +386,7 @@ GOING = ("logins-dropped", "account-dropped", "database-cleared", "database-drop
 def test_an_operator_that_is_killed_again_and_again_gets_there(api: Api, servers: Servers) -> None:
     def there(obj: Object | None) -> bool:
         for entry, secret in secrets(api, "killed").items():
-            assert not secret or not sessions.is_refused(secret), (
-                f"the login of {entry} does not work"
-            )
+            assert not secret or not sessions.is_refused(secret), f"the login of {entry} does not work"
         return obj is not None and is_ready(obj)
 
     assert crash(api, "killed", MAKING, lambda: api.apply(four("killed")), there) >= 3, "it was hardly killed"
