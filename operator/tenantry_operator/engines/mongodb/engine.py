@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 from pymongo.errors import PyMongoError
@@ -45,6 +45,19 @@ _log = structlog.get_logger(__name__)
 Handler = Callable[[Desired, MongoStep, Credentials | None], Awaitable[None]]
 
 
+_COMPACT_AGAIN = 50.0
+"""Seconds; less than passes until who is over its quota is looked at again although nothing changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compacted:
+    """When a database was compacted last, and how long it is left alone unless something is written."""
+
+    writes: int | None
+    at: float
+    pause: float
+
+
 class MongoEngine:
     """One MongoDB server, or one FerretDB with the PostgreSQL behind it."""
 
@@ -76,7 +89,7 @@ class MongoEngine:
         )
         self._state: MongoState | None = None
         self._rehearsing = asyncio.Lock()
-        self._compacted: dict[str, int | None] = {}
+        self._compacted: dict[str, _Compacted] = {}
         self._handlers: dict[str, Handler] = {
             "create-database": self._create_database,
             "create-login": self._create_login,
@@ -164,13 +177,20 @@ class MongoEngine:
         await self._accounts.set_read_only(desired, view.logins, read_only=read_only)
 
     async def _vacuum(self, desired: Desired, step: MongoStep, credentials: Credentials | None) -> None:
-        """Gives back what was deleted, when something was written or deleted since the last time."""
-        name = desired.names.database
+        """Gives back what was deleted, when something was written or deleted since the last time.
+
+        It is done again after a while, ever more seldom: what an old transaction could still see was kept.
+        """
+        name, now = desired.names.database, time.monotonic()
         writes = (await self.observe_one(desired)).writes
-        if name in self._compacted and self._compacted[name] == writes:
-            return
+        last = self._compacted.get(name)
+        pause = _COMPACT_AGAIN
+        if last is not None and last.writes == writes:
+            if now - last.at < last.pause:
+                return
+            pause = 2 * last.pause
         await self._accounts.compact(desired)
-        self._compacted[name] = writes
+        self._compacted[name] = _Compacted(writes, now, pause)
 
     async def _retire_login(self, desired: Desired, step: MongoStep, credentials: Credentials | None) -> None:
         login = step.login or ""

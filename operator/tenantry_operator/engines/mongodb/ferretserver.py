@@ -126,6 +126,10 @@ class FerretServer:
             sizes = await measure_schemas(connection, list(schemas))
         return self._catalog(ServerReport(roles.facts.version, 0, 0, 0), roles, schemas, sizes)
 
+    def measure_again(self, desired: Desired) -> None:
+        """Has the size taken anew with the next observation, although nothing was written."""
+        self._sizes.again(desired.names.database)
+
     def _catalog(
         self,
         report: ServerReport,
