@@ -368,7 +368,7 @@ def test_what_is_deleted_leaves_nothing_behind(api: Api, servers: Servers) -> No
     api.delete("tenant", "leaving", SPACE)
     api.gone("tenant", "leaving", SPACE, 60)
     assert servers.traces("leaving") == []
-    # By writing: FerretDB says of a database that there is not that it is empty, and asks nobody who wants to know.
+    # By writing: FerretDB says of a database that is not there that it is empty, whoever asks.
     assert not any(sessions.works(secret, "gone") for secret in own.values())
     kinds = "secrets,configmaps,databaseinstances,statefulsets,pods,services,persistentvolumeclaims"
     assert "leaving" not in api.kubectl("get", kinds, "-n", SPACE, "-o", "name")
