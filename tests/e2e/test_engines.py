@@ -307,7 +307,19 @@ def test_an_administrators_secret_that_is_lost_is_told_and_can_be_put_back(api: 
     assert all(logins.use(secret) for secret in secrets(api, "workshop").values())
 
 
-def test_a_full_disk_is_told_hurts_nobody_else_and_is_got_over(api: Api) -> None:
+def may_mount(folder: Path) -> bool:
+    """Whether file systems can be mounted here: it takes root, and not every container lets it."""
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "tenantry-probe", folder], check=False, capture_output=True
+    ).returncode:
+        return False
+    subprocess.run(["umount", folder], check=True)
+    return True
+
+
+def test_a_full_disk_is_told_hurts_nobody_else_and_is_got_over(api: Api, tmp_path: Path) -> None:
+    if not may_mount(tmp_path):
+        pytest.skip("no file system can be mounted here, thus none that is small")
     api.set_state(SPACE, "foundry", "Suspended")
     api.ready(SPACE, "foundry", "Suspended")
     api.gone("pod", "foundry-orders-0", SPACE, 60)
