@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 from pymongo.errors import PyMongoError
@@ -18,7 +17,6 @@ from tenantry_operator.engines.base import (
     DatabaseState,
     Desired,
     Deviation,
-    Presence,
     Stale,
     Step,
     Structure,
@@ -36,7 +34,7 @@ from tenantry_operator.engines.mongodb.structures import compare, read_structure
 from tenantry_operator.engines.mongodb.usage import count
 from tenantry_operator.engines.mongodb.view import View
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
-from tenantry_operator.engines.scratch import ENTRY, scratch_copy
+from tenantry_operator.engines.rehearsal import Rehearsals
 from tenantry_operator.errors import Retryable
 from tenantry_operator.faults import reached
 
@@ -88,7 +86,7 @@ class MongoEngine:
             else FerretAccounts(access, self._clients, installation, settings)
         )
         self._state: MongoState | None = None
-        self._rehearsing = asyncio.Lock()
+        self._rehearsals = Rehearsals(installation, DatabaseEngine.MONGODB, self._settle)
         self._compacted: dict[str, _Compacted] = {}
         self._handlers: dict[str, Handler] = {
             "create-database": self._create_database,
@@ -222,21 +220,7 @@ class MongoEngine:
 
     async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> Mapping[str, Structure]:
         """Makes a scratch database, brings it along chains one after the other, and drops it."""
-        absent = replace(desired, presence=Presence.ABSENT, chain=None)
-        found: dict[str, Structure] = {}
-        installed: Chain | None = None
-        async with self._rehearsing:  # all copies of a blueprint have one name
-            await self._settle(absent)  # what a crash left
-            try:
-                for chain in chains:
-                    await self._settle(replace(desired, chain=chain, installed=installed))
-                    structure = await self.structure(desired) if chain.goes_on_from(installed) else None
-                    if structure is not None:
-                        found.setdefault(chain.digest, structure)
-                    installed = chain
-            finally:
-                await self._settle(absent)
-        return found
+        return await self._rehearsals.run(desired, chains, self.structure)
 
     async def structure(self, desired: Desired) -> Structure | None:
         """Collections, their options and validators, and indexes."""
@@ -255,17 +239,8 @@ class MongoEngine:
 
     async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
         """Drops the scratch copies that a crash left: there are no templates."""
-        if self._state is None:
-            return
-        blueprints = {
-            mark.blueprint
-            for _, mark in self._state.catalog.marks()
-            if (mark.tenant, mark.database) == ("", ENTRY)
-        }
-        for blueprint in sorted(blueprints):
-            copy = scratch_copy(self._installation, blueprint, DatabaseEngine.MONGODB)
-            async with self._rehearsing:  # one that is being made is gone then
-                await self._settle(replace(copy, presence=Presence.ABSENT))
+        if self._state is not None:
+            await self._rehearsals.clear(mark for _, mark in self._state.catalog.marks())
 
     async def _settle(self, desired: Desired) -> None:
         await self.apply(desired, self.plan(desired, await self.observe_one(desired), None), None)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenantry_crds.common import RECREATE_ANNOTATION
-from tenantry_operator.engines.base import Credentials, DatabaseState, Desired, Ownership, Presence
+from tenantry_operator.engines.base import Credentials, DatabaseState, Desired, Presence
+from tenantry_operator.engines.guards import check_lost, own_view
 from tenantry_operator.engines.mongodb.view import View
-from tenantry_operator.errors import Stalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +25,12 @@ def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None
 
     :raises Stalled: NameTaken, DataLost.
     """
-    if state.ownership in (Ownership.STRANGER, Ownership.OTHER_TENANT):
-        raise Stalled("NameTaken", f"{state.conflict} was not made for {desired.tenant}; it is left alone")
-    view = state.detail
-    if not isinstance(view, View):
-        raise TypeError("the state was not observed by this engine")
+    view = own_view(desired, state, View)
     if desired.presence is Presence.ABSENT:
         return (*_refuse(view), *_drop(view))
     if desired.presence is Presence.REFUSED:
         return (*_refuse(view), *_version(desired, state, view.data))
-    if view.lost and not desired.recreate:
-        raise Stalled(
-            "DataLost",
-            f"{view.where} is gone from its server, though it was there. Restore it, or set the annotation "
-            f"{RECREATE_ANNOTATION} to a new value to start empty",
-        )
+    check_lost(desired, view.where, lost=view.lost)
     return (
         *(() if view.data else (MongoStep("create-database"),)),
         *_logins(desired, view, credentials),

@@ -12,12 +12,11 @@ from tenantry_operator.engines.base import Desired, UsageRow
 from tenantry_operator.engines.mongodb.accounts import Accounts, Database
 from tenantry_operator.engines.mongodb.commands import usage_command
 from tenantry_operator.engines.mongodb.errors import is_of_server, passing, text_of, translate
+from tenantry_operator.engines.usagerows import ROWS
 from tenantry_operator.errors import Stalled
 
 TIMEOUT = 10.0
 """Seconds that one query may take."""
-ROWS = 1000
-"""Labels that one query may have."""
 
 
 async def count(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,8 +36,8 @@ from tenantry_operator.engines.mysql.plan import MySqlStep, plan
 from tenantry_operator.engines.mysql.state import MySqlState
 from tenantry_operator.engines.mysql.structures import compare, read_structure
 from tenantry_operator.engines.mysql.usage import Usage
+from tenantry_operator.engines.rehearsal import Rehearsals
 from tenantry_operator.engines.rounds import Rounds
-from tenantry_operator.engines.scratch import ENTRY, scratch_copy
 from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.faults import reached
 
@@ -69,7 +68,7 @@ class MySqlEngine:
         self._observing = Connections(access, replace(used, concurrency=1))
         self._executor = Executor(self._connections)
         self._usage = Usage(self._connections)
-        self._rehearsing = asyncio.Lock()
+        self._rehearsals = Rehearsals(installation, DatabaseEngine.MYSQL, self._settle)
         self._structures = Rounds[str](_STRUCTURES_AT_ONCE, _STRUCTURES_AGAIN)
         self._flavour: Flavour | None = None
         self._catalog: Catalog | None = None
@@ -152,21 +151,7 @@ class MySqlEngine:
 
     async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> Mapping[str, Structure]:
         """Makes a scratch database, brings it along chains one after the other, and drops it."""
-        absent = replace(desired, presence=Presence.ABSENT, chain=None)
-        found: dict[str, Structure] = {}
-        installed: Chain | None = None
-        async with self._rehearsing:  # all copies of a blueprint have one name
-            await self._settle(absent)  # what a crash left
-            try:
-                for chain in chains:
-                    await self._settle(replace(desired, chain=chain, installed=installed))
-                    structure = await self.structure(desired) if chain.goes_on_from(installed) else None
-                    if structure is not None:
-                        found.setdefault(chain.digest, structure)
-                    installed = chain
-            finally:
-                await self._settle(absent)
-        return found
+        return await self._rehearsals.run(desired, chains, self.structure)
 
     async def structure(self, desired: Desired) -> Structure | None:
         """How the objects of a tenant database are defined now."""
@@ -187,15 +172,7 @@ class MySqlEngine:
     async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
         """Drops scratch copies that a crash left; there are no templates."""
         marks = self._catalog.marks.values() if self._catalog is not None else ()
-        scratch = {
-            row.mark.blueprint
-            for row in marks
-            if (row.mark.installation, row.mark.tenant, row.mark.database) == (self._installation, "", ENTRY)
-        }
-        for blueprint in sorted(scratch):
-            copy = scratch_copy(self._installation, blueprint, DatabaseEngine.MYSQL)
-            async with self._rehearsing:  # one that is being made is gone then
-                await self._settle(replace(copy, presence=Presence.ABSENT))
+        await self._rehearsals.clear(row.mark for row in marks)
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
         """Runs usage queries read-only, within the tenant's data only."""

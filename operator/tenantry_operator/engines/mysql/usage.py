@@ -7,22 +7,21 @@ password is made by each process anew, and kept nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pymysql
 
 from tenantry_operator.engines.base import Credentials, Desired, Stale, UsageRow
 from tenantry_operator.engines.mysql import accounts, books, privileges
-from tenantry_operator.engines.mysql.connections import Connection, Connections, Row
+from tenantry_operator.engines.mysql.connections import Connection, Connections
 from tenantry_operator.engines.mysql.errno import TIMEOUTS, describe, is_of_server, number_of
 from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.names import reader_of
+from tenantry_operator.engines.usagerows import ROWS, usage_rows
 from tenantry_operator.errors import Retryable, Stalled
 
 TIMEOUT = 10
 """Seconds that one query may take."""
-ROWS = 1000
-"""Labels that one query may have."""
 
 
 class Usage:
@@ -100,27 +99,5 @@ async def _count(session: Connection, query: str, what: str) -> tuple[UsageRow, 
         if is_of_server(error):
             raise
         raise Stalled("UsageQueryFailed", f"{what} failed: {describe(error)}") from None
-    return _rows(session.columns(), rows, what)
-
-
-def _rows(columns: Sequence[str], rows: Sequence[Row], what: str) -> tuple[UsageRow, ...]:
-    if len(rows) > ROWS:
-        raise Stalled("UsageQueryFailed", f"{what} has more than {ROWS} rows: group by something coarser")
-    result = []
-    for values in rows:
-        row = dict(zip(columns, values, strict=True))
-        label, latest = row.get("label"), row.get("latest")
-        try:
-            result.append(
-                UsageRow(
-                    label="" if label is None else str(label)[:253],
-                    count=int(row["count"]),
-                    latest=None if latest is None else str(latest)[:64],
-                )
-            )
-        except (KeyError, TypeError, ValueError):
-            raise Stalled(
-                "UsageQueryFailed",
-                f"{what} needs a column count with whole numbers, and may have label and latest",
-            ) from None
-    return tuple(result)
+    columns = session.columns()
+    return usage_rows([dict(zip(columns, values, strict=True)) for values in rows], what)

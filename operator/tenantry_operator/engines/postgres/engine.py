@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 import psycopg
 import structlog
 
+from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import (
     Chain,
@@ -19,7 +19,6 @@ from tenantry_operator.engines.base import (
     Deviation,
     Isolation,
     Mark,
-    Presence,
     ServerReport,
     Stale,
     Step,
@@ -50,8 +49,8 @@ from tenantry_operator.engines.postgres.sqlstate import translate
 from tenantry_operator.engines.postgres.state import PostgresState
 from tenantry_operator.engines.postgres.structures import SharedStructures, compare, read_structure
 from tenantry_operator.engines.postgres.usage import count
+from tenantry_operator.engines.rehearsal import Rehearsals
 from tenantry_operator.engines.rounds import Rounds
-from tenantry_operator.engines.scratch import ENTRY, scratch_copy
 from tenantry_operator.errors import Retryable
 from tenantry_operator.faults import reached
 from tenantry_operator.tenants.naming import SCRATCH_SUFFIX, connect_group_of, group_of, read_only_group_of
@@ -85,7 +84,7 @@ class PostgresEngine:
         self._node_sizes = Sizes()
         self._own = OwnDatabases(self._observing, installation)
         self._structures = SharedStructures(self._observing)
-        self._rehearsing = asyncio.Lock()
+        self._rehearsals = Rehearsals(installation, DatabaseEngine.POSTGRESQL, self._settle)
         self._executor = Executor(self._connections, self._installation, self.observe_one, self._settle)
         self._catalog: ServerCatalog | None = None
 
@@ -196,21 +195,7 @@ class PostgresEngine:
 
     async def rehearse(self, desired: Desired, chains: Sequence[Chain]) -> Mapping[str, Structure]:
         """Makes a scratch database, brings it along chains one after the other, and drops it."""
-        absent = replace(desired, presence=Presence.ABSENT, chain=None)
-        found: dict[str, Structure] = {}
-        installed: Chain | None = None
-        async with self._rehearsing:  # all copies of a blueprint have one name
-            await self._settle(absent)  # what a crash left
-            try:
-                for chain in chains:
-                    await self._settle(replace(desired, chain=chain, installed=installed))
-                    structure = await self.structure(desired) if chain.goes_on_from(installed) else None
-                    if structure is not None:
-                        found.setdefault(chain.digest, structure)
-                    installed = chain
-            finally:
-                await self._settle(absent)
-        return found
+        return await self._rehearsals.run(desired, chains, self.structure)
 
     async def structure(self, desired: Desired) -> Structure | None:
         """How the objects of a tenant database are defined now."""
@@ -241,11 +226,7 @@ class PostgresEngine:
             *(role.mark for name, role in catalog.roles.items() if SCRATCH_SUFFIX in name),
             *(database.mark for name, database in catalog.databases.items() if SCRATCH_SUFFIX in name),
         ]
-        marks = {mark for mark in map(Mark.decode, comments) if mark is not None}
-        for blueprint in sorted({mark.blueprint for mark in marks if (mark.tenant, mark.database) == ("", ENTRY)}):
-            copy = scratch_copy(self._installation.id, blueprint)
-            async with self._rehearsing:  # one that is being made is gone then
-                await self._settle(replace(copy, presence=Presence.ABSENT))
+        await self._rehearsals.clear(map(Mark.decode, comments))
 
     async def _settle(self, desired: Desired) -> None:
         await self.apply(desired, self.plan(desired, await self.observe_one(desired), None), None)

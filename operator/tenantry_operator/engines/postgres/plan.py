@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tenantry_crds.common import RECREATE_ANNOTATION
-from tenantry_operator.engines.base import Credentials, DatabaseState, Desired, Isolation, Ownership, Presence
+from tenantry_operator.engines.base import Credentials, DatabaseState, Desired, Isolation, Presence
+from tenantry_operator.engines.guards import check_lost, own_view
 from tenantry_operator.engines.postgres.view import Mend, View
-from tenantry_operator.errors import Stalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +27,12 @@ def plan(desired: Desired, state: DatabaseState, credentials: Credentials | None
 
     :raises Stalled: NameTaken, DataLost.
     """
-    if state.ownership in (Ownership.STRANGER, Ownership.OTHER_TENANT):
-        raise Stalled("NameTaken", f"{state.conflict} was not made for {desired.tenant}; it is left alone")
-    view = state.detail
-    if not isinstance(view, View):
-        raise TypeError("the state was not observed by this engine")
+    view = own_view(desired, state, View)
     if desired.presence is Presence.ABSENT:
         return (*_refuse(view), *_drop(desired, view))
     if desired.presence is Presence.REFUSED:
         return (*_refuse(view), *_distribute(desired, view), *_version(desired, state, view))
-    if view.lost and not desired.recreate:
-        raise Stalled(
-            "DataLost",
-            f"{view.where} is gone from its server, though it was there. Restore it, or set the annotation "
-            f"{RECREATE_ANNOTATION} to a new value to start empty",
-        )
+    check_lost(desired, view.where, lost=view.lost)
     return (
         *_create(desired, view, credentials),
         *_distribute(desired, view),

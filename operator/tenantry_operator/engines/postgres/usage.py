@@ -20,14 +20,13 @@ from tenantry_operator.engines.postgres.installation import Installation
 from tenantry_operator.engines.postgres.provision import data_schema, render_acting
 from tenantry_operator.engines.postgres.sqlstate import describe, translate
 from tenantry_operator.engines.postgres.statements import Script, render_as_steward
+from tenantry_operator.engines.usagerows import usage_rows
 from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.tenants.naming import read_only_group_of
 
 _FUNCTION = "tenantry_usage"
 TIMEOUT = 10
 """Seconds that one query may take."""
-ROWS = 1000
-"""Labels that one query may have."""
 _OPERATORS = frozenset({"08", "53", "57", "55", "40"})
 """Classes of SQLSTATE that say nothing of the query."""
 
@@ -55,7 +54,7 @@ async def count(
                 await connection.execute("ROLLBACK")
                 # Locks and settings of the session do not end with the transaction.
                 await connection.execute("DISCARD ALL")
-                counted[resource] = _rows(rows, what)
+                counted[resource] = usage_rows(rows, what)
     except psycopg.Error as error:
         translated = translate(error, where)
         if isinstance(translated, Stale):
@@ -119,26 +118,3 @@ async def _run(connection: Connection, query: str, what: str) -> Sequence[Any]:
         if not error.sqlstate or error.sqlstate[:2] in _OPERATORS:
             raise
         raise Stalled("UsageQueryFailed", f"{what} failed: {describe(error)}") from None
-
-
-def _rows(rows: Sequence[Any], what: str) -> tuple[UsageRow, ...]:
-    if len(rows) > ROWS:
-        raise Stalled("UsageQueryFailed", f"{what} has more than {ROWS} rows: group by something coarser")
-    result = []
-    for row in rows:
-        try:
-            label = row.get("label")
-            latest = row.get("latest")
-            result.append(
-                UsageRow(
-                    label="" if label is None else str(label)[:253],
-                    count=int(row["count"]),
-                    latest=None if latest is None else str(latest)[:64],
-                )
-            )
-        except (KeyError, TypeError, ValueError):
-            raise Stalled(
-                "UsageQueryFailed",
-                f"{what} needs a column count with whole numbers, and may have label and latest",
-            ) from None
-    return tuple(result)

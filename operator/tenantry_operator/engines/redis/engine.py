@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,6 @@ from tenantry_operator.engines.base import (
     Desired,
     Deviation,
     Mark,
-    Presence,
     ServerReport,
     Stale,
     Step,
@@ -33,7 +31,7 @@ from tenantry_operator.engines.redis.keyspace import KeySpace
 from tenantry_operator.engines.redis.plan import RedisStep, plan
 from tenantry_operator.engines.redis.saving import Saver
 from tenantry_operator.engines.redis.state import RedisState, look
-from tenantry_operator.engines.scratch import ENTRY, scratch_copy
+from tenantry_operator.engines.rehearsal import Rehearsals
 from tenantry_operator.faults import reached
 
 _SETTLED = 5
@@ -55,7 +53,7 @@ class RedisEngine:
         self._keys = KeySpace()
         self._saver = Saver(self._connections)
         self._executor = Executor(self._connections, self._keys, self._saver)
-        self._rehearsing = asyncio.Lock()
+        self._rehearsals = Rehearsals(installation, DatabaseEngine.REDIS, self._settle)
         self._catalog: ServerCatalog | None = None
         self._server = f"server {self._connections.server}"
 
@@ -128,17 +126,7 @@ class RedisEngine:
         :returns: nothing: keys have no definitions.
         :raises Stalled: for what fails, as it would for a tenant.
         """
-        absent = replace(desired, presence=Presence.ABSENT, chain=None)
-        installed: Chain | None = None
-        async with self._rehearsing:  # all copies of a blueprint have one name
-            await self._settle(absent)  # what a crash left
-            try:
-                for chain in chains:
-                    await self._settle(replace(desired, chain=chain, installed=installed))
-                    installed = chain
-            finally:
-                await self._settle(absent)
-        return {}
+        return await self._rehearsals.run(desired, chains, self.structure)
 
     async def structure(self, desired: Desired) -> Structure | None:
         """None: keys have no definitions."""
@@ -151,16 +139,7 @@ class RedisEngine:
     async def keep_templates(self, chains: Mapping[str, Chain]) -> None:
         """Removes the scratch copies that a crash left. There are no templates."""
         marks = map(Mark.decode, self._catalog.marks.values() if self._catalog is not None else ())
-        left = {
-            mark.blueprint
-            for mark in marks
-            if mark is not None
-            and (mark.installation, mark.tenant, mark.database) == (self._installation, "", ENTRY)
-        }
-        for blueprint in sorted(left):
-            copy = scratch_copy(self._installation, blueprint, DatabaseEngine.REDIS)
-            async with self._rehearsing:  # one that is being made is gone then
-                await self._settle(replace(copy, presence=Presence.ABSENT))
+        await self._rehearsals.clear(marks)
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
         """Runs usage queries, which read within the tenant's prefix only."""
