@@ -1,0 +1,45 @@
+"""The operator is killed after every step of rotating, removing, keeping, and going to other versions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.crashes import (
+    ISOLATIONS,
+    Delete,
+    GoBack,
+    Make,
+    Migrate,
+    Retain,
+    Rotate,
+    crash_after_every_step,
+    prepared,
+)
+from tests.e2e.support import Api
+
+
+@pytest.fixture(scope="module")
+def api(private_cluster: Any) -> Iterator[Api]:
+    yield from prepared(private_cluster)
+
+
+CASES = [
+    *itertools.product([Rotate, Delete], ISOLATIONS),
+    # The steps within are crashed under all isolations in tests/integration/postgres/test_postgres_versions.py.
+    (Migrate, "Schema"),
+    (Migrate, "Database"),
+    (GoBack, "Row"),
+    (Retain, "Database"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+@pytest.mark.parametrize(("make", "isolation"), CASES)
+def test_a_crash_after_any_step_is_harmless(api: Api, make: Make, isolation: str, tmp_path: Path) -> None:
+    crash_after_every_step(api, make, isolation, tmp_path)
