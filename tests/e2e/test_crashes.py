@@ -1,4 +1,4 @@
-"""The operator is killed after every step of making, suspending and finding again; it must come to the same end."""
+"""The operator is killed after every step of making, suspending and finding again: it comes to the same end."""
 
 from __future__ import annotations
 
