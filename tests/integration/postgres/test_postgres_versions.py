@@ -387,7 +387,7 @@ async def test_a_tenant_goes_with_a_login_that_a_crash_left(
         return None
 
     with monkeypatch.context() as patch:
-        patch.setattr(untransacted.Untransacted, "_drop_login", not_dropped)
+        patch.setattr(untransacted.Untransacted, "drop_login", not_dropped)
         await shop.bring(replace(acme, chain=new, installed=old))
     assert len(migrators(shop)) == 1
     await shop.bring(replace(acme, chain=None, presence=Presence.ABSENT))

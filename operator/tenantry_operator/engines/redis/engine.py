@@ -67,7 +67,7 @@ class RedisEngine:
                 if catalog.facts is not before:
                     self._keys.forget()
                     # An operator that was killed may have had no time for it.
-                    self._saver.changing()
+                    self._saver.changed()
                 if self._saver.due:
                     await self._saver.save()
                 self._executor.facts = catalog.facts

@@ -71,10 +71,13 @@ class Executor:
     async def execute(self, desired: Desired, step: RedisStep, credentials: Credentials | None) -> None:
         """Executes one step."""
         of_logins = step.login is not None or step.name in _OF_LOGINS
-        if of_logins:
-            self._saver.changing()
-        async with self._connections.use() as session:
-            await self._handlers[step.name](session, desired, step, credentials)
+        try:
+            async with self._connections.use() as session:
+                await self._handlers[step.name](session, desired, step, credentials)
+        finally:
+            # Told afterwards: a save that others began meanwhile may have come before the change.
+            if of_logins:
+                self._saver.changed()
         if of_logins:
             await self._saver.save()
 

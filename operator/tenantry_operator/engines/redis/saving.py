@@ -30,11 +30,11 @@ class Saver:
 
     @property
     def due(self) -> bool:
-        """Whether something may have changed that is not kept yet: an error came in between."""
+        """Whether something may have changed that is not kept yet."""
         return self._saved < self._asked
 
-    def changing(self) -> None:
-        """Something is about to change."""
+    def changed(self) -> None:
+        """Something was changed, or may have been: an error came in between."""
         self._asked += 1
 
     async def save(self) -> None:
