@@ -151,6 +151,9 @@ def test_no_server_is_made_outside_of_the_tenants_regions(api: Api) -> None:
     assert left(api, "far") == []
     api.patch("tenant", "far", SPACE, {"spec": {"regions": ["elsewhere", "here"]}})
     api.ready(SPACE, "far")
+    # A server that is there stays, and goes on being looked after.
+    api.patch("tenant", "far", SPACE, {"spec": {"regions": ["elsewhere"]}})
+    api.ready(SPACE, "far")
 
 
 def test_an_instance_of_somebody_elses_is_left_alone(api: Api) -> None:

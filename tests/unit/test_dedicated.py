@@ -21,7 +21,7 @@ def tenant(name: str = "acme", **spec: Any) -> TenantView:
 
 
 def test_without_a_template_it_is_a_stateful_set() -> None:
-    assert dedicated.spec_of({}, {}, tenant(), POSTGRES) == {
+    assert dedicated.spec_of({}, {}, POSTGRES) == {
         "statefulSet": {},
         "engine": "PostgreSQL",
         "role": "Dedicated",
@@ -34,12 +34,12 @@ def test_a_plan_goes_over_the_template_and_an_engine_over_what_is_general() -> N
         "MySQL": {"statefulSet": {"image": "mariadb:11.4"}},
     }
     plan = {"statefulSet": {"storage": "50Gi"}, "PostgreSQL": {"cloudNativePG": {"instances": 2}}}
-    assert dedicated.spec_of(template, plan, tenant(), MYSQL)["statefulSet"] == {
+    assert dedicated.spec_of(template, plan, MYSQL)["statefulSet"] == {
         "storage": "50Gi",
         "resources": {"requests": {"cpu": "1"}},
         "image": "mariadb:11.4",
     }
-    made = dedicated.spec_of(template, plan, tenant(), POSTGRES)
+    made = dedicated.spec_of(template, plan, POSTGRES)
     assert made["cloudNativePG"] == {"instances": 2}
     assert "statefulSet" not in made
 
@@ -47,16 +47,17 @@ def test_a_plan_goes_over_the_template_and_an_engine_over_what_is_general() -> N
 def test_a_template_does_not_give_all_tenants_one_server() -> None:
     external = {"external": {"host": "db.example", "adminSecret": {"name": "admin"}}}
     with pytest.raises(Stalled) as raised:
-        dedicated.spec_of(external, {}, tenant(), POSTGRES)
+        dedicated.spec_of(external, {}, POSTGRES)
     assert raised.value.reason == "DedicatedTemplate"
 
 
 def test_a_server_is_made_in_a_region_of_the_tenants_or_not_at_all() -> None:
-    here = {"region": "eu-central-1"}
-    assert dedicated.spec_of(here, {}, tenant(regions=["eu-central-1"]), POSTGRES)["region"] == "eu-central-1"
-    for template in ({}, here):
+    here = dedicated.spec_of({"region": "eu-central-1"}, {}, POSTGRES)
+    dedicated.check_region(here, tenant(regions=["eu-central-1"]))
+    dedicated.check_region(here, tenant())
+    for spec in (here, dedicated.spec_of({}, {}, POSTGRES)):
         with pytest.raises(Stalled) as raised:
-            dedicated.spec_of(template, {}, tenant(regions=["us-east-1"]), POSTGRES)
+            dedicated.check_region(spec, tenant(regions=["us-east-1"]))
         assert raised.value.reason == "RegionMismatch"
 
 

@@ -7,7 +7,7 @@ import pytest
 from tenantry_local.node.translate import Translation, expand
 
 FOLDERS = {
-    "/var/lib/postgresql": "/n/root/pg",
+    "/var/lib/postgresql": "/n/data/pg",
     "/var/lib/postgresql/data": "/n/volumes/a/data",
     "/data": "/n/volumes/b/data",
     "/etc/own/one.conf": "/n/mounts/one.conf",
@@ -19,7 +19,7 @@ TRANSLATION = Translation(FOLDERS, "127.16.0.5")
     ("text", "expected"),
     [
         ("/var/lib/postgresql/data/pgdata", "/n/volumes/a/data/pgdata"),
-        ("/var/lib/postgresql/other", "/n/root/pg/other"),
+        ("/var/lib/postgresql/other", "/n/data/pg/other"),
         ("--dir=/data", "--dir=/n/volumes/b/data"),
         ("a:/data/x:/data", "a:/n/volumes/b/data/x:/n/volumes/b/data"),
         ("sh -c 'cp /etc/own/one.conf /data/'", "sh -c 'cp /n/mounts/one.conf /n/volumes/b/data/'"),

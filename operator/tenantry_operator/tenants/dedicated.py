@@ -54,14 +54,12 @@ def is_own(context: Context, view: TenantView, entry: Entry, home: Key) -> bool:
     return home == key_of(view, entry) and isolation == Isolation.INSTANCE
 
 
-def spec_of(
-    template: Mapping[str, Any], plan: Mapping[str, Any], view: TenantView, engine: DatabaseEngine
-) -> Object:
+def spec_of(template: Mapping[str, Any], plan: Mapping[str, Any], engine: DatabaseEngine) -> Object:
     """The server's spec.
 
     :param template: of the settings: fields of a DatabaseInstance's spec, and by engine what goes in their place.
     :param plan: of the Plan, in the same form.
-    :raises Stalled: RegionMismatch, when it is not in a region of the tenant's; DedicatedTemplate.
+    :raises Stalled: DedicatedTemplate.
     """
     spec: Object = {}
     for source in (template, plan):
@@ -80,14 +78,6 @@ def spec_of(
     if not _ways(spec):
         spec["statefulSet"] = {}
     spec |= {"engine": str(engine), "role": "Dedicated"}
-    region, regions = spec.get("region"), view.spec.regions
-    if regions and region not in regions:
-        raise Stalled(
-            "RegionMismatch",
-            f"servers of isolation Instance are made in region {region or '(none)'}, the tenant allows "
-            f"{', '.join(regions)}: extend spec.regions, pin an instance, or name the region in the operator's "
-            "template",
-        )
     return spec
 
 
@@ -111,6 +101,21 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Object:
         else:
             found[name] = value
     return found
+
+
+def check_region(spec: Object, view: TenantView) -> None:
+    """Whether a server may be made for a tenant. One that is there stays where it is, as shared ones do.
+
+    :raises Stalled: RegionMismatch.
+    """
+    region, regions = spec.get("region"), view.spec.regions
+    if regions and region not in regions:
+        raise Stalled(
+            "RegionMismatch",
+            f"servers of isolation Instance are made in region {region or '(none)'}, the tenant allows "
+            f"{', '.join(regions)}: extend spec.regions, pin an instance, or name the region in the operator's "
+            "template",
+        )
 
 
 def check_name(context: Context, view: TenantView, entry: Entry) -> Object | None:
@@ -137,7 +142,7 @@ async def declare(context: Context, view: TenantView, entry: Entry, home: Key, e
     if home != key_of(view, entry):
         return
     plan = plan_of(context, view)
-    spec = spec_of(context.settings.dedicated, plan.dedicated if plan is not None else {}, view, engine)
+    spec = spec_of(context.settings.dedicated, plan.dedicated if plan is not None else {}, engine)
     await ensure(context, view, entry, spec)
 
 
@@ -150,6 +155,7 @@ async def ensure(context: Context, view: TenantView, entry: Entry, spec: Object)
     key = key_of(view, entry)
     obj = check_name(context, view, entry)
     if obj is None:
+        check_region(spec, view)
         await _create(context, view, entry, spec)
         raise Waiting(
             "InstanceStarting", f"database {entry.name}: DatabaseInstance {'/'.join(key)} is being started"
