@@ -341,6 +341,8 @@ def test_a_full_disk_is_told_hurts_nobody_else_and_is_got_over(api: Api, tmp_pat
             except FAILURES as error:
                 words = str(error)
         assert "No space left" in words or "closed" in words or "terminat" in words, words or "it never was full"
+        # The condition says why, in the server's own words.
+        until(lambda: "foundry-orders-0" in full_disk_told(api), 60, "the condition names the full disk")
         for _ in range(3):
             assert all(logins.use(other) for other in secrets(api, "workshop").values())
             assert is_ready(api.get("tenant", "workshop", SPACE) or {})
@@ -353,6 +355,13 @@ def test_a_full_disk_is_told_hurts_nobody_else_and_is_got_over(api: Api, tmp_pat
         api.delete("tenant", "foundry", SPACE)
         api.gone("tenant", "foundry", SPACE, 60)
         api.gone("pod", "foundry-orders-0", SPACE, 60)
+
+
+def full_disk_told(api: Api) -> str:
+    """The message of the dedicated server, once it says that the disk is full; before, ""."""
+    found = api.get("databaseinstance", "foundry-orders", SPACE) or {}
+    message = str((condition(found, "Ready") or {}).get("message", ""))
+    return message if "No space left" in message else ""
 
 
 @contextlib.contextmanager

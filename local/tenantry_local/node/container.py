@@ -16,13 +16,15 @@ from tenantry_local.node import runtime, status
 from tenantry_local.node.context import KINDS, LONGEST_BACK_OFF, Context
 from tenantry_local.node.environment import Missing, Object
 from tenantry_local.node.images import UnknownImage
-from tenantry_local.node.launch import Prepared, execute, prepare
+from tenantry_local.node.launch import Prepared, execute, log_file, prepare
 from tenantry_local.node.mounts import Places
 from tenantry_local.node.probes import Verdict, ask
 from tenantry_local.node.runtime import Exited, Running
 from tenantry_local.node.status import View
 from tenantry_operator.kube import ApiError
 
+_LAST_WORDS = 2048
+"""Bytes of a log that a status takes."""
 RETRY = 10.0
 """Seconds between two attempts at what nothing tells us to try again."""
 LASTED = 600.0
@@ -266,9 +268,23 @@ class Container:
         return await execute(self._prepared, command, seconds, self._context.account)
 
     def _ended(self, ended: Exited) -> None:
-        self.view.state = status.terminated(ended.code, ended.started, ended.at, ended.error)
+        said = ended.error or (self._last_words() if ended.code else "")
+        self.view.state = status.terminated(ended.code, ended.started, ended.at, ended.error, said)
         self.view.ready = self.view.started = False
         self._changed()
+
+    def _last_words(self) -> str:
+        """The end of the log, where the container asks for it; at most as much as a kubelet takes."""
+        if self.spec.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+            return ""
+        metadata = self._pod()["metadata"]
+        path = log_file(self._context.folder, metadata["namespace"], metadata["name"], self.spec["name"])
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _LAST_WORDS))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
 
     def _load_restarts(self) -> int:
         try:

@@ -64,12 +64,16 @@ def running(at: str) -> Object:
     return {"running": {"startedAt": at}}
 
 
-def terminated(code: int, started: str, ended: str, error: str = "") -> Object:
-    """The state of a container whose process ended."""
+def terminated(code: int, started: str, ended: str, error: str = "", said: str = "") -> Object:
+    """The state of a container whose process ended.
+
+    :param error: why it could not be started.
+    :param said: what it said at its end.
+    """
     reason = "StartError" if error else "Completed" if code == 0 else "Error"
     value: Object = {"exitCode": code, "reason": reason, "startedAt": started, "finishedAt": ended}
-    if error:
-        value["message"] = error
+    if error or said:
+        value["message"] = error or said
     return {"terminated": value}
 
 

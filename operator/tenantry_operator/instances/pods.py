@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 Object = dict[str, Any]
 
+_TELLING = re.compile(r"\b(FATAL|PANIC)\b|\[ERROR\]|No space left", re.IGNORECASE)
+"""Lines of servers that say why one ends. Others may hold what tenants wrote."""
+_LONGEST = 300
 _QUIET = frozenset({"ContainerCreating", "PodInitializing"})
 
 
@@ -58,12 +62,22 @@ def _stuck(pod: Object) -> Iterator[str]:
             state = container.get("state") or {}
             waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
             if waiting.get("reason") and waiting["reason"] not in _QUIET:
-                yield f"container {container['name']}: {waiting['reason']}{_colon(waiting.get('message') or '')}"
+                last = (container.get("lastState") or {}).get("terminated") or {}
+                said = "; ".join(word for word in (waiting.get("message"), _last_words(last)) if word)
+                yield f"container {container['name']}: {waiting['reason']}{_colon(said)}"
             elif ended and (ended.get("exitCode") or kind == "containerStatuses"):
                 reason = ended.get("reason") or f"exit code {ended.get('exitCode')}"
-                yield f"container {container['name']} ended: {reason}{_colon(ended.get('message') or '')}"
+                said = _last_words(ended) if reason == "Error" else ended.get("message") or ""
+                yield f"container {container['name']} ended: {reason}{_colon(said)}"
     if status.get("phase") == "Failed":
         yield f"{status.get('reason') or 'Failed'}{_colon(status.get('message') or '')}"
+
+
+def _last_words(ended: Object) -> str:
+    """What a server said of its end, as far as that is for everybody's eyes; "" when nothing is."""
+    lines = str(ended.get("message") or "").splitlines()
+    telling = [line.strip() for line in lines if _TELLING.search(line)]
+    return telling[-1][-_LONGEST:] if telling else ""
 
 
 def _condition(obj: Object, kind: str) -> Object:

@@ -197,7 +197,9 @@ def _pod(plan: Plan, design: Design) -> Object:
     if design.seeds:
         items = [{"key": key, "path": key} for key in design.seeds]
         volumes.append({"name": "seeds", "secret": {"secretName": plan.secret, "items": items}})
-    containers = [dict(container) for container in design.containers]
+    # What a server said last is in the pod's status then: a full disk is no riddle.
+    last_words = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    containers = [{**container, **last_words} for container in design.containers]
     if plan.resources is not None and plan.resources.to_object():
         containers[-1 if design.other_ports else 0]["resources"] = plan.resources.to_object()
     return {
