@@ -157,6 +157,19 @@ def test_a_server_that_is_away_holds_up_its_own_tenants_alone() -> None:
     assert admit(found, down=frozenset({POOL})) == ["t1"]
 
 
+def test_who_waits_keeps_its_place_whatever_else_changes_in_it() -> None:
+    found = run([tenant(f"t{number}") for number in range(4)], maxParallel=1)
+    assert admit(found) == ["t0"]
+    found.update(("ns", "t1"), tenant("t1", labels={"seen": "again"}))
+    found.update(("ns", "t0"), migrated(tenant("t0")))
+    assert admit(found) == ["t1"]
+    # On another server it is a newcomer.
+    found.update(("ns", "t2"), tenant("t2", instance="pool-b"))
+    found.update(("ns", "t1"), migrated(tenant("t1")))
+    assert admit(found) == ["t3"]
+    assert sum(len(keys) for wave in found._waves for keys in wave.pending.values()) == 1
+
+
 WAVES = [
     {"name": "canary", "selector": {"matchLabels": {"ring": "0"}}, "soak": "60s"},
     {"name": "early", "selector": {"matchLabels": {"ring": "1"}}},

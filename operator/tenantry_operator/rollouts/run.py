@@ -101,34 +101,40 @@ class Run:
     # What is known of the tenants
 
     def update(self, key: Key, tenant: Object | None) -> None:
-        """Takes in how a tenant is now; None: it is gone."""
-        self._forget(key)
+        """Takes in how a tenant is now; None: it is gone. Who waits keeps its place in the queue."""
+        before = self._forget(key)
         if tenant is None or not is_meant(self.spec, tenant):
             self._end(key)
+            self._dequeue(key, before)
             return
         found = member(self.aim, tenant)
         place = _Place(wave_of(self.spec, tenant), self._server_of(tenant), found)
         self._places[key] = place
         wave = self._waves[place.wave]
         wave.counts[found.standing] += 1
-        if found.standing is Standing.PENDING:
-            if key not in self.running:
-                wave.add(place.server, key)
-        else:
+        if found.standing is not Standing.PENDING:
             self._end(key)
+        waits = found.standing is Standing.PENDING and key not in self.running
+        if before is None or not waits or (before.wave, before.server) != (place.wave, place.server):
+            self._dequeue(key, before)
+        if waits:
+            wave.add(place.server, key)
         if found.standing is Standing.FAILED:
             self.failures[key] = found
         if found.reason == Result.FROZEN:
             self.frozen.add(key)
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: Key) -> _Place | None:
         place = self._places.pop(key, None)
         self.failures.pop(key, None)
         self.frozen.discard(key)
         if place is not None:
-            wave = self._waves[place.wave]
-            wave.counts[place.member.standing] -= 1
-            wave.remove(place.server, key)
+            self._waves[place.wave].counts[place.member.standing] -= 1
+        return place
+
+    def _dequeue(self, key: Key, place: _Place | None) -> None:
+        if place is not None:
+            self._waves[place.wave].remove(place.server, key)
 
     def _end(self, key: Key) -> None:
         attempt = self.running.pop(key, None)
