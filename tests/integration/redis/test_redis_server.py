@@ -22,7 +22,8 @@ from tenantry_operator.engines.redis.connections import Connections, ConnectionS
 from tenantry_operator.engines.redis.engine import RedisEngine
 from tenantry_operator.engines.redis.keyspace import KeySpace
 from tenantry_operator.errors import Retryable, Stalled
-from tests.integration.engines.redis_harness import PASSWORD, RedisServer, Refused, free_port
+from tests.integration.engines.redis_harness import PASSWORD, RedisServer, Refused
+from tests.integration.processes import free_port
 from tests.integration.redis.conftest import INSTALLATION, ITEMS, SETTINGS, Shop, migration
 
 Start = Callable[..., RedisServer]
