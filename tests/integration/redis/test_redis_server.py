@@ -241,7 +241,7 @@ async def test_many_keys_are_measured_over_several_sweeps(own_server: Start, sho
             assert keys.size(desired.names.database) is None
             began = time.monotonic()
             await keys.measure(session, 0.0)
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 2
             sweeps += 1
         assert sweeps > 10
         assert keys.size(desired.names.database) == pytest.approx(expected, rel=0.01)
