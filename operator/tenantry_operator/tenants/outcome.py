@@ -43,6 +43,11 @@ class Outcome:
     """The steps that were executed."""
 
     @property
+    def entered(self) -> Object:
+        """The entry in the status, to be written to; one that nobody sees when it leaves."""
+        return self.record if self.record is not None else {}
+
+    @property
     def state(self) -> DatabaseState | None:
         """What was observed of the database, before anything was done."""
         return self.seen.state if self.seen is not None else None
