@@ -155,8 +155,6 @@ def invalid_request(error: RequestValidationError) -> Invalid:
         place = [str(part) for part in each["loc"]]
         if place and place[0] in _SOURCES:
             place = place[1:]
-        if each["type"] == "json_invalid":
-            place = []  # where in the text it is
         errors.append(FieldError(".".join(place) or "body", _message(each)))
     first = errors[0] if errors else FieldError("body", "invalid")
     return Invalid(f"{first.field}: {first.message}", errors=errors)

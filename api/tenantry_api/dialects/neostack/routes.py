@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 
 from tenantry_api.auth.principal import Principal
+from tenantry_api.bodies import Route, Sent
 from tenantry_api.dialects.neostack import schemas
 from tenantry_api.dialects.neostack.service import VERSION, Service
 from tenantry_api.facade import Facade
@@ -18,7 +19,7 @@ from tenantry_api.web import Json, authenticated, facade_of, sub_app
 Object = dict[str, Any]
 
 Status = Literal["pending", "provisioning", "active", "error", "suspended", "archived"]
-router = APIRouter()
+router = APIRouter(route_class=Route)
 
 
 def create(facade: Facade) -> FastAPI:
@@ -87,7 +88,7 @@ async def list_tenants(
 
 
 @router.post("/tenants", status_code=201, response_model=schemas.TenantMade)
-async def create_tenant(who: Admin, service: Work, body: schemas.NewTenant) -> Json:
+async def create_tenant(who: Admin, service: Work, body: Sent[schemas.NewTenant]) -> Json:
     """Makes a tenant."""
     return Json(await service.create(body), 201)
 
@@ -99,7 +100,7 @@ async def get_tenant(tenant: Own, service: Work) -> Json:
 
 
 @router.patch("/tenants/{tenant_id}", response_model=schemas.TenantChanged)
-async def change_tenant(who: Admin, tenant: Own, service: Work, body: schemas.TenantChange) -> Json:
+async def change_tenant(who: Admin, tenant: Own, service: Work, body: Sent[schemas.TenantChange]) -> Json:
     """Changes a tenant."""
     return Json(await service.change(tenant, body))
 
@@ -118,7 +119,7 @@ async def get_resources(tenant: Own, service: Work) -> Json:
 
 
 @router.post("/tenants/{tenant_id}/resources", response_model=schemas.UseTaken)
-async def report_use(tenant: Own, service: Work, body: schemas.NewUse) -> Json:
+async def report_use(tenant: Own, service: Work, body: Sent[schemas.NewUse]) -> Json:
     """Reports how much of a resource is used."""
     return Json(await service.report(tenant, body))
 
