@@ -18,7 +18,7 @@ from tenantry_api.web import Json, authenticated, facade_of, sub_app
 
 Object = dict[str, Any]
 
-Status = Literal["pending", "provisioning", "active", "error", "suspended", "archived"]
+Status = Literal["", "pending", "provisioning", "active", "error", "suspended", "archived"]
 router = APIRouter(route_class=Route)
 
 
@@ -47,14 +47,15 @@ async def _own_tenant(
     x_tenant_id: Annotated[Text | None, Header()] = None,
 ) -> Tenant:
     """The tenant of the path, when who is asking may see it."""
-    if not who.is_admin:
-        if x_tenant_id is None:
-            raise Invalid("X-Tenant-ID is required")
-        if x_tenant_id != tenant_id or who.tenant != tenant_id:
-            raise Forbidden("Access denied to this tenant")
-    elif x_tenant_id not in (None, tenant_id):
-        raise Forbidden("X-Tenant-ID names another tenant")
     found = facade_of(request).tenants.by_id(tenant_id)
+    if not who.is_admin:
+        if not x_tenant_id:
+            raise Invalid("X-Tenant-ID is required")
+        is_own = who.tenant == tenant_id or (found is not None and who.is_of(found))
+        if x_tenant_id != tenant_id or not is_own:
+            raise Forbidden("Access denied to this tenant")
+    elif x_tenant_id and x_tenant_id != tenant_id:
+        raise Forbidden("X-Tenant-ID names another tenant")
     if found is None or found.state == "Deleted" or found.is_going:
         raise Missing("Tenant not found")
     return found
@@ -81,7 +82,7 @@ async def list_tenants(
     service: Work,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-    status: Status | None = None,
+    status: Status = "",
 ) -> Json:
     """The tenants, oldest first."""
     return Json(service.page(limit, offset, status))
