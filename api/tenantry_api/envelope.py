@@ -111,7 +111,9 @@ class Envelope:
             if _length(headers) > self._longest:
                 body.too_large = True
             else:
-                await self._app(scope, body.receive, sending)
+                # The server leaves out the body of what is answered to HEAD.
+                inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                await self._app(inner, body.receive, sending)
         except _TooLarge:
             pass
         finally:

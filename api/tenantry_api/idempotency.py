@@ -20,7 +20,7 @@ from tenantry_api.tenants import REQUESTS_ANNOTATION
 Object = dict[str, Any]
 
 KEPT = timedelta(hours=24)
-_MOST = 64
+_MOST = 256
 _LONGEST_KEY = 255
 
 

@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 import structlog
@@ -22,7 +23,7 @@ from tenantry_api.ownership import leaves, owners
 from tenantry_api.problems import Invalid, Missing, Owned, Problem, Taken, Unavailable
 from tenantry_api.refusals import ATTEMPTS, MANAGER, MERGE_PATCH, problem_of
 from tenantry_api.settings import Settings
-from tenantry_api.tenants import NUMBER_LABEL, Tenant
+from tenantry_api.tenants import CHANGED_ANNOTATION, NUMBER_LABEL, Tenant
 from tenantry_operator import conditions
 from tenantry_operator.cache import Key, key_of
 from tenantry_operator.context import TENANTS
@@ -49,6 +50,7 @@ class Tenants:
         self._kube = kube
         self._selected: dict[str, tuple[int, list[Tenant]]] = {}
         self._numbers = Numbers(kube, cache, settings.project)
+        self._changing: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     # Reading
 
@@ -139,8 +141,9 @@ class Tenants:
         :param spec: without the id.
         :raises Taken: when there is one of that id.
         """
-        if self.by_id(tenant_id) is not None:
-            raise Taken(f"a tenant with the id '{tenant_id}' already exists")
+        there = self.by_id(tenant_id)
+        if there is not None:
+            await self._wait_until_gone(there)
         number = await self._numbers.take()
         taken = self._is_anothers(tenant_id)
         try:
@@ -154,6 +157,19 @@ class Tenants:
             except Conflict:
                 raise Taken(f"a tenant with the id '{tenant_id}' already exists") from None
         return self._keep(made)
+
+    async def _wait_until_gone(self, there: Tenant) -> None:
+        """:raises Taken: when there is no sign of that, or it takes too long."""
+        if not there.is_going:
+            raise Taken(f"a tenant with the id '{there.id}' already exists")
+        uid = there.meta["uid"]
+
+        def is_gone(obj: Object | None) -> bool:
+            return obj is None or obj["metadata"]["uid"] != uid
+
+        found = await self.cache.wait(there.key, is_gone, self.settings.wait)
+        if not is_gone(found):
+            raise Taken(f"the tenant with the id '{there.id}' is still being deleted; try again later")
 
     async def _post(
         self, tenant_id: str, spec: Object, number: int, annotations: Mapping[str, str], *, taken: bool
@@ -215,6 +231,10 @@ class Tenants:
             patch = _patch(live, wanted)
             if patch is not None:
                 _check(live, patch)
+                if "spec" in patch:
+                    patch.setdefault("metadata", {}).setdefault("annotations", {})[CHANGED_ANNOTATION] = (
+                        conditions.timestamp()
+                    )
                 check_size(wanted["spec"])
             return patch
 
@@ -227,6 +247,13 @@ class Tenants:
 
         :param patch_of: makes the merge patch; None: there is nothing to change.
         """
+        # One after the other: only what others write can come in between, and that ends.
+        async with self._changing.setdefault(key, asyncio.Lock()):
+            return await self._rewrite_alone(key, patch_of, sub)
+
+    async def _rewrite_alone(
+        self, key: Key, patch_of: Callable[[Object], Object | None], sub: str | None
+    ) -> Tenant:
         for attempt in range(ATTEMPTS):
             try:
                 live = await self._kube.get(TENANTS, *key)

@@ -17,6 +17,8 @@ NUMBER_LABEL = f"{GROUP}/number"
 """The tenant's whole number, given once in the order of creation."""
 UPDATED = "updatedAt"
 """A key of the objects in the cache, beside metadata: when somebody last changed one."""
+CHANGED_ANNOTATION = f"{GROUP}/changed"
+"""When the facade last changed its spec: ``managedFields`` do not tell of what was only taken out."""
 REQUESTS_ANNOTATION = f"{GROUP}/requests"
 """The last requests with an Idempotency-Key that changed it, with what was answered."""
 

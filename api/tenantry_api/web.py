@@ -11,7 +11,9 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from tenantry_api.auth.principal import Principal
 from tenantry_api.facade import Facade
@@ -22,6 +24,8 @@ _log = structlog.get_logger(__name__)
 
 PRINCIPAL = "tenantry.principal"
 """Where in a request's scope stands who sent it, for the audit."""
+_LOGIN = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+"""How to log in. FastAPI's class for it would parse the header of each request once more."""
 Render = Callable[[Request, Problem], Any]
 """Makes the body of an error."""
 _SOURCES = ("body", "query", "path", "header", "cookie")
@@ -69,8 +73,13 @@ async def anybody(request: Request) -> Principal | None:
             raise Unauthenticated
         principal = await facade.tokens.check(token.strip())
     request.scope[PRINCIPAL] = principal
-    await facade.limiter.check(principal.subject if principal is not None else address_of(request))
+    await facade.limiter.check(_counted_as(request, principal))
     return principal
+
+
+def _counted_as(request: Request, principal: Principal | None) -> str:
+    """Whose requests are counted together. Subjects are not unique: each tenant may have its own ``admin``."""
+    return f"address {address_of(request)}" if principal is None else f"{principal.tenant}/{principal.subject}"
 
 
 async def authenticated(principal: Annotated[Principal | None, Depends(anybody)]) -> Principal:
@@ -98,13 +107,23 @@ def sub_app(facade: Facade, router: APIRouter, render: Render, errors: type[Any]
     app = FastAPI(redirect_slashes=False, **about)
     app.state.facade = facade
     app.include_router(router)
-    install_errors(app, render)
-    document(app, errors)
+    install_errors(app, router, render)
+    document(app, router, errors)
     return app
 
 
-def install_errors(app: FastAPI, render: Render) -> None:
+def _asks_who(dependant: Any) -> bool:
+    return any(each.call is anybody or _asks_who(each) for each in dependant.dependencies)
+
+
+def install_errors(app: FastAPI, router: APIRouter, render: Render) -> None:
     """Has everything that goes wrong answered in the words of a contract."""
+
+    def allowed(request: Request) -> str:
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        here = [route for route in router.routes if isinstance(route, Route) and route.path_regex.match(path)]
+        methods = {method for route in here for method in route.methods or ()}
+        return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
     def answer(request: Request, problem: Problem) -> Response:
         return Json(render(request, problem), problem.status, headers=problem.headers)
@@ -121,8 +140,11 @@ def install_errors(app: FastAPI, render: Render) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101 - by its registration
         if error.status_code == 404:
             return answer(request, Missing("Not found"))
-        code = {405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-        problem = Problem(str(error.detail), status=error.status_code, code=code, headers=error.headers)
+        code, headers = "invalid_request", error.headers
+        if error.status_code == 405:
+            # The first route of a path knows only of its own method.
+            code, headers = "method_not_allowed", {"Allow": allowed(request)}
+        problem = Problem(str(error.detail), status=error.status_code, code=code, headers=headers)
         return answer(request, problem)
 
     async def away(request: Request, error: Exception) -> Response:
@@ -155,8 +177,6 @@ def invalid_request(error: RequestValidationError) -> Invalid:
         place = [str(part) for part in each["loc"]]
         if place and place[0] in _SOURCES:
             place = place[1:]
-        if each["type"] == "json_invalid":
-            place = []  # where in the text it is
         errors.append(FieldError(".".join(place) or "body", _message(each)))
     first = errors[0] if errors else FieldError("body", "invalid")
     return Invalid(f"{first.field}: {first.message}", errors=errors)
@@ -171,8 +191,8 @@ def _message(error: dict[str, Any]) -> str:
     return f"String should have at {bound} {count} character{'s' if count != 1 else ''}"
 
 
-def document(app: FastAPI, errors: type[Any]) -> None:
-    """Has the OpenAPI document say which errors there are: 400 instead of 422.
+def document(app: FastAPI, router: APIRouter, errors: type[Any]) -> None:
+    """Has the OpenAPI document say who needs a token, and which errors there are: 400 instead of 422.
 
     :param errors: the pydantic model of an error's body.
     """
@@ -185,7 +205,8 @@ def document(app: FastAPI, errors: type[Any]) -> None:
             made = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
-            components = made.setdefault("components", {}).setdefault("schemas", {})
+            made.setdefault("components", {})["securitySchemes"] = _LOGIN
+            components = made["components"].setdefault("schemas", {})
             components.update({name: schema, **definitions})
             for unused in ("HTTPValidationError", "ValidationError"):
                 components.pop(unused, None)
@@ -197,6 +218,10 @@ def document(app: FastAPI, errors: type[Any]) -> None:
                     answers = operation["responses"]
                     answers.pop("422", None)
                     answers["default"] = {"description": "An error", "content": body}
+            for route in router.routes:
+                if isinstance(route, APIRoute) and route.include_in_schema and _asks_who(route.dependant):
+                    for method in route.methods or ():
+                        made["paths"][route.path_format][method.lower()]["security"] = [{"token": []}]
             app.openapi_schema = made
         return app.openapi_schema
 

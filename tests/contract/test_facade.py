@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import jwt
@@ -18,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from tenantry_api.app import MOUNTS
 from tenantry_local.cluster import Cluster
 from tests.contract.conftest import Stack
 from tests.contract.test_resilience import bearer, second_facade
@@ -91,6 +93,42 @@ def test_metrics_count_requests_by_contract(api: httpx.Client) -> None:
     api.get("/api/v3/health")
     text = api.get("/metrics").text
     assert 'tenantry_api_requests_total{dialect="neostack",method="GET",status="200"}' in text
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/v3/tenants/no-such-tenant", "DELETE, GET, HEAD, PATCH"),
+        (f"/api/v1/tenants/{UUID(int=0)}", "DELETE, GET, HEAD, PUT"),
+        ("/api/tenants/", "GET, HEAD, POST"),
+        ("/tenant-management/v1/tenants/no-such-tenant", "GET, HEAD, PUT"),
+        ("/tenant-management/v1/tenants/no-such-tenant/lifecycle/suspend", "POST"),
+    ],
+)
+def test_a_method_that_is_not_served_is_told_those_that_are(api: httpx.Client, path: str, methods: str) -> None:
+    for method in ("OPTIONS", "TRACE", "QUERY"):
+        answer = api.request(method, path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+
+
+@pytest.mark.parametrize("path", ["/api/v3/health", "/api/health/", "/tenant-management/v1/tenants", "/healthz"])
+def test_head_is_a_get_without_its_body(stack: Stack, api: httpx.Client, path: str) -> None:
+    head, get = api.head(path, headers=bearer(stack)), api.get(path, headers=bearer(stack))
+    assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
+    assert head.headers["Content-Length"] == get.headers["Content-Length"] != "0"
+    assert "X-Correlation-ID" in head.headers
+
+
+def test_each_document_says_how_to_log_in_and_where(api: httpx.Client) -> None:
+    for mount in MOUNTS.values():
+        document = api.get(f"{mount}/openapi.json").json()
+        assert document["servers"] == [{"url": mount}]
+        (name, scheme), *others = document["components"]["securitySchemes"].items()
+        assert (scheme["type"], scheme["scheme"], others) == ("http", "bearer", [])
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                free = path.startswith(("/health", "/auth/login"))
+                assert operation.get("security", []) == ([] if free else [{name: []}])
 
 
 @pytest.fixture
@@ -168,8 +206,10 @@ def test_who_asks_too_often_is_slowed(stack: Stack) -> None:
         answers = [httpx.get(f"{base}{PATH}", headers=jane) for _ in range(7)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
         assert int(answers[-1].headers["Retry-After"]) >= 1
-        joe = {"Authorization": f"Bearer {stack.token(sub='joe')}"}
-        assert httpx.get(f"{base}{PATH}", headers=joe).status_code == 200
+        # Others of that name, and others of none, are others.
+        for claims in ({"sub": "joe"}, {"sub": "jane", "tenant": "a"}, {"sub": "", "tenant": "a"}):
+            other = {"Authorization": f"Bearer {stack.token(**claims)}"}
+            assert httpx.get(f"{base}{PATH}", headers=other).status_code == 200
 
 
 def test_a_contract_can_be_left_out(stack: Stack) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
+from tenantry_api.identity import uuid_of
 from tests.contract.conftest import Stack
 from tests.e2e.support import manifest
 
@@ -95,7 +98,10 @@ def test_the_list_has_pages_and_a_filter(admin: httpx.Client, made: dict[str, An
         each["id"] for each in admin.get("/tenants", params={"status": "suspended", "limit": 1000}).json()["items"]
     ]
     assert made["id"] in ids
-    assert admin.get("/tenants").json()["limit"] == 50
+    defaults = admin.get("/tenants").json()
+    assert (defaults["limit"], defaults["offset"]) == (50, 0)
+    # A filter that is empty is none.
+    assert admin.get("/tenants", params={"status": ""}).json() == defaults
 
 
 def test_a_tenant_is_changed_and_its_settings_are_merged(admin: httpx.Client, made: dict[str, Any]) -> None:
@@ -110,6 +116,45 @@ def test_a_tenant_is_changed_and_its_settings_are_merged(admin: httpx.Client, ma
     assert found["settings"] == {"b": {"c": 2}}
     assert found["limits"]["max_users"] == 3
     assert found["updated_at"] == answer.json()["updated_at"]
+
+
+def test_a_change_that_only_takes_something_out_is_one(admin: httpx.Client, made: dict[str, Any]) -> None:
+    time.sleep(1.1)
+    answer = admin.patch(f"/tenants/{made['id']}", json={"settings": {"a": None}})
+    found = admin.get(f"/tenants/{made['id']}").json()
+    assert found["settings"] == {}
+    assert found["updated_at"] == answer.json()["updated_at"] > found["created_at"]
+
+
+def test_what_is_null_is_left_as_it_is(admin: httpx.Client, made: dict[str, Any]) -> None:
+    before = admin.get(f"/tenants/{made['id']}").json()
+    body = dict.fromkeys(("name", "domain", "plan_id", "settings", "status"))
+    assert admin.patch(f"/tenants/{made['id']}", json=body).status_code == 200
+    assert admin.get(f"/tenants/{made['id']}").json() == before
+    bare = f"neo-{next(_numbers)}"
+    body = {"id": bare, "name": "Bare", "domain": None, "plan_id": None, "settings": None}
+    assert admin.post("/tenants", json=body).status_code == 201
+    found = admin.get(f"/tenants/{bare}").json()
+    assert (found["domain"], found["plan_id"], found["settings"]) == (None, None, {})
+
+
+def test_all_changes_at_once_are_made(admin: httpx.Client, made: dict[str, Any]) -> None:
+    path = f"/tenants/{made['id']}"
+
+    def put(number: int) -> int:
+        return admin.patch(path, json={"settings": {f"k{number}": number}}).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(put, range(16))) == {200}
+    assert admin.get(path).json()["settings"] == {"a": 1, **{f"k{number}": number for number in range(16)}}
+
+
+def test_the_id_of_a_tenant_that_goes_can_be_given_again(admin: httpx.Client, made: dict[str, Any]) -> None:
+    assert admin.post(f"/tenants/{made['id']}/schema").status_code == 201
+    assert admin.delete(f"/tenants/{made['id']}").status_code == 204
+    again = admin.post("/tenants", json={"id": made["id"], "name": "Again"})
+    assert again.status_code == 201, again.text
+    assert admin.get(f"/tenants/{made['id']}").json()["name"] == "Again"
 
 
 def test_a_tenant_goes(admin: httpx.Client, made: dict[str, Any]) -> None:
@@ -129,6 +174,8 @@ def test_use_is_reported_and_read(stack: Stack, admin: httpx.Client, made: dict[
         "updated_at": answer.json()["updated_at"],
     }
     admin.post(path, json={"resource_type": "exports", "used": 3})
+    # Whatever a Plan may name.
+    assert admin.post(path, json={"resource_type": "apiCalls.v2", "used": 1}).status_code == 200
     found = admin.get(path).json()
     assert found["tenant_id"] == made["id"]
     by_type = {each["resource_type"]: each for each in found["resources"]}
@@ -165,6 +212,31 @@ def test_a_schema_is_made_once_and_dropped(stack: Stack, admin: httpx.Client, ma
     assert "already" in detail(admin.post(path), 409)
     assert admin.delete(path).status_code == 204
     assert detail(admin.delete(path), 404) == "The tenant has no schema"
+
+
+def test_a_draft_gets_its_schema_when_it_is_activated(stack: Stack, admin: httpx.Client) -> None:
+    name = f"neo-draft-{next(_numbers)}"
+    stack.api.apply(manifest("Tenant", name, {"state": "Draft"}, namespace="default"), manager="tenantry-api")
+    stack.api.ready("default", name, "Draft")
+    began = time.monotonic()
+    answer = admin.post(f"/tenants/{name}/schema")
+    assert (answer.status_code, answer.json()["status"]) == (201, "creating")
+    assert time.monotonic() - began < 9, "nothing comes that could be waited for"
+    admin.patch(f"/tenants/{name}", json={"status": "active"})
+    found = stack.api.ready("default", name)
+    assert found["status"]["databases"][0]["schema"] == answer.json()["schema_name"]
+
+
+def test_a_schema_that_cannot_be_made_is_not_asked_for(
+    stack: Stack, admin: httpx.Client, made: dict[str, Any]
+) -> None:
+    path = f"/tenants/{made['id']}"
+    admin.patch(path, json={"status": "archived"})
+    assert "cannot be made" in detail(admin.post(f"{path}/schema"), 409)
+    found = stack.api.get("tenant", made["id"].replace("_", "-"), "default")
+    assert found is not None
+    assert not found["spec"].get("databases")
+    assert detail(admin.delete(f"{path}/schema"), 404) == "The tenant has no schema"
 
 
 @pytest.mark.parametrize(
@@ -263,7 +335,9 @@ def test_a_tenants_own_token_reads_its_own_and_reports(
     use = {"resource_type": "api_calls", "used": 1}
     assert api.post(f"{BASE}/tenants/{own}/resources", headers=headers, json=use).status_code == 200
     without = bearer(stack.token(role="", tenant=own))
-    assert detail(api.get(f"{BASE}/tenants/{own}", headers=without), 400) == "X-Tenant-ID is required"
+    for headers_of_none in (without, {**without, "X-Tenant-ID": ""}):
+        answer = api.get(f"{BASE}/tenants/{own}", headers=headers_of_none)
+        assert detail(answer, 400) == "X-Tenant-ID is required"
     for method, path in (("GET", other), ("GET", f"{other}/resources"), ("GET", "no-such-tenant")):
         answer = api.request(
             method, f"{BASE}/tenants/{path}", headers={**headers, "X-Tenant-ID": path.partition("/")[0]}
@@ -281,6 +355,27 @@ def test_a_tenants_own_token_reads_its_own_and_reports(
         body = {"id": "ok-1", "name": "x"}
         answer = api.request(method, f"{BASE}/tenants{path}", headers=headers, json=body)
         assert detail(answer, 403) == "Only an administrator may do that"
+
+
+def test_a_tenants_own_token_may_name_it_by_its_uuid(
+    api: httpx.Client, stack: Stack, admin: httpx.Client, made: dict[str, Any]
+) -> None:
+    token = stack.token(role="", tenant=uuid_of("default", made["id"].replace("_", "-")))
+    found = api.get(f"{BASE}/tenants/{made['id']}", headers=bearer(token, X_Tenant_ID=made["id"]))
+    assert found.json()["id"] == made["id"], found.text
+    other = f"neo-{next(_numbers)}"
+    admin.post("/tenants", json={"id": other, "name": "Other"})
+    for name in (other, "no-such-tenant"):
+        said = detail(api.get(f"{BASE}/tenants/{name}", headers=bearer(token, X_Tenant_ID=name)), 403)
+        assert said == "Access denied to this tenant"
+
+
+def test_an_administrator_names_the_tenant_of_the_path_or_none(
+    api: httpx.Client, stack: Stack, made: dict[str, Any]
+) -> None:
+    for header, status in ((made["id"], 200), ("", 200), ("other", 403)):
+        headers = bearer(stack.token(), X_Tenant_ID=header)
+        assert api.get(f"{BASE}/tenants/{made['id']}", headers=headers).status_code == status
 
 
 def test_a_tenant_of_kubectls_is_there_and_its_fields_are_its_owners(stack: Stack, admin: httpx.Client) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm
 from pydantic import TypeAdapter, ValidationError
 
 from tenantry_api import identity
@@ -205,10 +210,72 @@ async def test_a_subject_can_be_written_anywhere() -> None:
     assert (principal.subject, principal.tenant) == ("a?b", "?")
 
 
+async def test_a_token_without_a_subject_is_its_tenants() -> None:
+    assert (await tokens().check(signed(sub="", tenant_id="acme"))).subject == "acme"
+    assert (await tokens().check(signed(sub=""))).subject == "unknown"
+
+
+async def test_a_role_can_be_written_anywhere() -> None:
+    assert (await tokens().check(signed(role="a\ud800b"))).roles == {"a?b"}
+
+
+async def test_a_token_without_an_end_is_not_believed_for_ever() -> None:
+    with pytest.raises(Unauthenticated):
+        await tokens().check(signed(exp=10**400))
+
+
 @pytest.mark.parametrize("claims", [{"role": 7}, {"roles": "admin"}, {"role": ["admin"]}, {"tenant_id": {"a": 1}}])
 async def test_claims_of_a_wrong_form_give_nothing(claims: Object) -> None:
     principal = await tokens().check(signed(**claims))
     assert (principal.is_admin, principal.tenant) == (False, "")
+
+
+@pytest.fixture
+def keys() -> Iterator[tuple[str, list[Object]]]:
+    """Where a provider's keys are, and the list of them."""
+    published: list[Object] = []
+
+    class Keys(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"keys": published}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keys) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/keys", published
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_key_that_the_provider_takes_back_opens_nothing(
+    keys: tuple[str, list[Object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, published = keys
+    monkeypatch.setattr("tenantry_api.auth.tokens._KEPT", 0.05)
+    stolen, new = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+
+    def public(key: Any, kid: str) -> Object:
+        return {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid, "use": "sig"}
+
+    def token(key: Any, kid: str, sub: str) -> str:
+        return jwt.encode({"sub": sub, "exp": time.time() + 60}, key, "ES256", headers={"kid": kid})
+
+    published.append(public(stolen, "one"))
+    checked = tokens(jwks_url=url)
+    assert (await checked.check(token(stolen, "one", "jane"))).subject == "jane"
+    published[:] = [public(new, "two")]
+    await asyncio.sleep(0.1)
+    for sub in ("jane", "joe"):
+        with pytest.raises(Unauthenticated):
+            await checked.check(token(stolen, "one", sub))
+    assert (await checked.check(token(new, "two", "jane"))).subject == "jane"
 
 
 # Limits on requests

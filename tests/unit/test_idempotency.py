@@ -80,11 +80,13 @@ def test_a_request_is_forgotten_after_a_day() -> None:
 
 def test_only_the_last_requests_are_kept() -> None:
     obj = bare()
-    for number in range(70):
-        request(f"k{number}").note(obj, {"number": number})
-    assert len(requests_of(obj)) == 64
-    assert request("k5").answered(obj) is None
-    assert request("k69").answered(obj) == {"number": 69}
+    for number in range(260):
+        request(f"k{number}").note(obj, {"updated_at": "2026-01-01T00:00:00Z", "number": number})
+    assert len(requests_of(obj)) == 256
+    assert request("k3").answered(obj) is None
+    assert (request("k259").answered(obj) or {})["number"] == 259
+    # Of the 256 KiB that annotations may have, others need some.
+    assert len(obj["metadata"]["annotations"][REQUESTS_ANNOTATION]) < 64 << 10
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[1]", '[{"key": "k"}]', '[{"at": 5}]', '[{"at": "yesterday"}]'])

@@ -160,3 +160,9 @@ def test_usage_that_did_not_change_keeps_its_time_and_reported_usage_is_kept() -
     assert reported in first
     assert first[0]["breakdown"] == [{"label": "ADMIN", "count": 2}, {"label": "STAFF", "count": 3}]
     assert status.counted_before(view({"usage": first})) == rows
+
+
+def test_what_is_measured_takes_the_place_of_what_was_reported() -> None:
+    reported = {"resource": "storage", "used": 5, "source": "Reported", "updatedAt": "2026-11-20T00:00:00Z"}
+    (entry,) = status.render_usage(view({"usage": [reported]}), [Usage("storage", 8 * MB, None)], {}, NOW)
+    assert (entry["used"], entry["source"], entry["updatedAt"]) == (8 * MB, "Measured", "2026-11-21T12:00:00Z")

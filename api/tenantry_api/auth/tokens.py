@@ -42,7 +42,8 @@ class Tokens:
         self._checked: dict[str, tuple[Principal, float]] = {}
         """Tokens that were found valid, and until when that is believed."""
         self._keys = (
-            jwt.PyJWKClient(settings.jwks_url, cache_keys=True, lifespan=_KEPT, timeout=5)
+            # Not one by one, which is for ever: what the provider takes back is not to be believed.
+            jwt.PyJWKClient(settings.jwks_url, cache_keys=False, lifespan=_KEPT, timeout=5)
             if settings.jwks_url
             else None
         )
@@ -89,16 +90,17 @@ class Tokens:
                 claims = self._decode(token, key.key, _PUBLIC, provider=True)
             else:
                 raise jwt.InvalidAlgorithmError("no key for its algorithm")
+            until = min(float(claims["exp"]), time.time() + _KEPT)
         except jwt.PyJWKClientConnectionError as error:
             _log.warning("the keys of the identity provider were not read", error=str(error))
             raise Unavailable("the identity provider does not answer; try again") from error
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             _log.info("a token was refused", why=str(error)[:200])
             raise Unauthenticated from error
         principal = self.principal(claims)
         while len(self._checked) >= _REMEMBERED:
             self._checked.pop(next(iter(self._checked)))
-        self._checked[token] = (principal, min(float(claims["exp"]), time.time() + _KEPT))
+        self._checked[token] = (principal, until)
         return principal
 
     def _decode(
@@ -122,13 +124,14 @@ class Tokens:
         """Who is meant by the claims of a token, or by a gateway."""
         named = claims.get("roles") if isinstance(claims.get("roles"), list) else []
         roles = frozenset(
-            str(role) for role in [claims.get("role"), *(named or [])] if isinstance(role, str) and role
+            _plain(role) for role in [claims.get("role"), *(named or [])] if isinstance(role, str) and role
         )
         tenant = claims.get("tenant_id") or claims.get("tenantId") or ""
+        tenant = _plain(tenant) if isinstance(tenant, str) else ""
         return Principal(
-            subject=_plain(str(claims.get("sub") or claims.get("email") or "unknown")),
+            subject=_plain(str(claims.get("sub") or claims.get("email") or tenant or "unknown")),
             roles=roles,
-            tenant=_plain(tenant) if isinstance(tenant, str) else "",
+            tenant=tenant,
             is_admin=bool(roles & frozenset(self._settings.admin_roles)),
         )
 

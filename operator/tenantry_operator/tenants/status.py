@@ -109,7 +109,8 @@ def render_usage(
     rendered = []
     for usage in found:
         known_entry = known.get(usage.resource, {})
-        if known_entry.get("source") == "Reported" and usage.resource not in counted:
+        measured = usage.resource == quotas.STORAGE or usage.resource in counted
+        if known_entry.get("source") == "Reported" and not measured:
             kept = {name: value for name, value in known.pop(usage.resource).items() if name != "limit"}
             rendered.append({**kept, **({} if usage.limit is None else {"limit": usage.limit})})
             continue

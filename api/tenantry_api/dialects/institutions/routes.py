@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 
 from tenantry_api.auth.principal import Principal
+from tenantry_api.bodies import Route, Sent
 from tenantry_api.dialects.institutions import schemas
 from tenantry_api.dialects.institutions.access import Access, not_enough
 from tenantry_api.dialects.institutions.service import Filters, Service
@@ -19,7 +20,7 @@ from tenantry_api.web import Json, address_of, authenticated, facade_of, sub_app
 Object = dict[str, Any]
 
 VERSION = "1.0.0"
-router = APIRouter()
+router = APIRouter(route_class=Route)
 
 
 def create(facade: Facade) -> FastAPI:
@@ -83,7 +84,7 @@ Deletable = Annotated[Tenant, Depends(_deletable)]
 
 
 @router.post("/auth/login", response_model=schemas.Token)
-async def login(request: Request, service: Work, body: schemas.Login) -> Json:
+async def login(request: Request, service: Work, body: Sent[schemas.Login]) -> Json:
     """Gives a token to who has an account. Needs none."""
     return Json(await service.login(body, address_of(request)), headers={"Cache-Control": "no-store"})
 
@@ -103,7 +104,7 @@ async def list_tenants(
 
 
 @router.post("/tenants", status_code=201, response_model=schemas.TenantItem)
-async def create_tenant(access: Admin, service: Work, body: schemas.NewTenant) -> Json:
+async def create_tenant(access: Admin, service: Work, body: Sent[schemas.NewTenant]) -> Json:
     """Makes a tenant."""
     return Json(await service.create(body), 201)
 
@@ -115,7 +116,9 @@ async def get_tenant(tenant: Readable, service: Work) -> Json:
 
 
 @router.put("/tenants/{tenant_id}", response_model=schemas.TenantDetail)
-async def change_tenant(access: Allowed, tenant: Updatable, service: Work, body: schemas.TenantChange) -> Json:
+async def change_tenant(
+    access: Allowed, tenant: Updatable, service: Work, body: Sent[schemas.TenantChange]
+) -> Json:
     """Changes what is sent of a tenant."""
     return Json(await service.change(access, tenant, body))
 

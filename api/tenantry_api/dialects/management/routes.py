@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 
 from tenantry_api.auth.principal import Principal
+from tenantry_api.bodies import Route, Sent
 from tenantry_api.dialects.management import schemas, translate
 from tenantry_api.dialects.management.service import Asked, Service
 from tenantry_api.envelope import CORRELATION
@@ -20,7 +21,7 @@ from tenantry_api.web import Json, authenticated, etag_of, facade_of, fits, sub_
 Object = dict[str, Any]
 
 VERSION = "1.0.0"
-router = APIRouter()
+router = APIRouter(route_class=Route)
 _HEADER = 4096
 
 
@@ -131,7 +132,7 @@ async def search_tenants(
 
 
 @router.post("/tenants", status_code=201, response_model=schemas.TenantMade)
-async def create_tenant(asked: Posted, service: Work, body: schemas.NewTenant) -> Json:
+async def create_tenant(asked: Posted, service: Work, body: Sent[schemas.NewTenant]) -> Json:
     """Makes a draft."""
     return Json(await service.create(body, asked), 201)
 
@@ -143,7 +144,7 @@ async def get_tenant(read: Read) -> Response:
 
 
 @router.put("/tenants/{tenant_id}", response_model=schemas.TenantUpdated)
-async def put_tenant(asked: Put, tenant: Target, service: Work, body: schemas.TenantUpdate) -> Json:
+async def put_tenant(asked: Put, tenant: Target, service: Work, body: Sent[schemas.TenantUpdate]) -> Json:
     """Changes a tenant."""
     edit = service.legal_name(body)
     return Json(await service.put(tenant, "", body, asked, edit, view=translate.tenant, names=True))
@@ -180,7 +181,7 @@ async def get_regions(read: Read) -> Response:
 
 
 @router.put("/tenants/{tenant_id}/regions", response_model=schemas.Updated)
-async def put_regions(asked: Put, tenant: Target, service: Work, body: schemas.Regions) -> Json:
+async def put_regions(asked: Put, tenant: Target, service: Work, body: Sent[schemas.Regions]) -> Json:
     """Replaces the regions."""
     edit = service.regions(body)
     return Json(await service.put(tenant, "/regions", body, asked, edit, view=translate.regions))
@@ -193,7 +194,7 @@ async def get_residency(read: Read) -> Response:
 
 
 @router.put("/tenants/{tenant_id}/residency", response_model=schemas.Updated)
-async def put_residency(asked: Put, tenant: Target, service: Work, body: schemas.Policy) -> Json:
+async def put_residency(asked: Put, tenant: Target, service: Work, body: Sent[schemas.Policy]) -> Json:
     """Replaces the residency policy."""
     edit = service.residency(body)
     return Json(await service.put(tenant, "/residency", body, asked, edit, view=translate.residency))
@@ -206,7 +207,7 @@ async def get_plan(read: Read) -> Response:
 
 
 @router.put("/tenants/{tenant_id}/plan", response_model=schemas.Updated)
-async def put_plan(asked: Put, tenant: Target, service: Work, body: schemas.PlanBinding) -> Json:
+async def put_plan(asked: Put, tenant: Target, service: Work, body: Sent[schemas.PlanBinding]) -> Json:
     """Replaces the plan."""
     edit = service.plan(body)
     return Json(await service.put(tenant, "/plan", body, asked, edit, view=translate.plan))
@@ -219,7 +220,7 @@ async def get_contacts(read: Read) -> Response:
 
 
 @router.put("/tenants/{tenant_id}/contacts", response_model=schemas.Updated)
-async def put_contacts(asked: Put, tenant: Target, service: Work, body: schemas.Contacts) -> Json:
+async def put_contacts(asked: Put, tenant: Target, service: Work, body: Sent[schemas.Contacts]) -> Json:
     """Replaces the contacts."""
     edit = service.contacts(body)
     return Json(await service.put(tenant, "/contacts", body, asked, edit, view=translate.contacts))
@@ -232,7 +233,7 @@ async def get_external_ids(read: Read) -> Response:
 
 
 @router.put("/tenants/{tenant_id}/external-ids", response_model=schemas.Updated)
-async def put_external_ids(asked: Put, tenant: Target, service: Work, body: schemas.ExternalIds) -> Json:
+async def put_external_ids(asked: Put, tenant: Target, service: Work, body: Sent[schemas.ExternalIds]) -> Json:
     """Replaces the external ids."""
     edit = service.external_ids(body)
     return Json(await service.put(tenant, "/external-ids", body, asked, edit, view=translate.external_ids))
@@ -245,7 +246,7 @@ async def get_tags(read: Read) -> Response:
 
 
 @router.put("/tenants/{tenant_id}/tags", response_model=schemas.Updated)
-async def put_tags(asked: Put, tenant: Target, service: Work, body: schemas.Tags) -> Json:
+async def put_tags(asked: Put, tenant: Target, service: Work, body: Sent[schemas.Tags]) -> Json:
     """Replaces the tags."""
     edit = service.tags(body)
     return Json(await service.put(tenant, "/tags", body, asked, edit, view=translate.tags))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 
 from tenantry_api.auth.principal import Principal
+from tenantry_api.bodies import Route, Sent
 from tenantry_api.dialects.neostack import schemas
 from tenantry_api.dialects.neostack.service import VERSION, Service
 from tenantry_api.facade import Facade
@@ -17,8 +18,8 @@ from tenantry_api.web import Json, authenticated, facade_of, sub_app
 
 Object = dict[str, Any]
 
-Status = Literal["pending", "provisioning", "active", "error", "suspended", "archived"]
-router = APIRouter()
+Status = Literal["", "pending", "provisioning", "active", "error", "suspended", "archived"]
+router = APIRouter(route_class=Route)
 
 
 def create(facade: Facade) -> FastAPI:
@@ -46,14 +47,15 @@ async def _own_tenant(
     x_tenant_id: Annotated[Text | None, Header()] = None,
 ) -> Tenant:
     """The tenant of the path, when who is asking may see it."""
-    if not who.is_admin:
-        if x_tenant_id is None:
-            raise Invalid("X-Tenant-ID is required")
-        if x_tenant_id != tenant_id or who.tenant != tenant_id:
-            raise Forbidden("Access denied to this tenant")
-    elif x_tenant_id not in (None, tenant_id):
-        raise Forbidden("X-Tenant-ID names another tenant")
     found = facade_of(request).tenants.by_id(tenant_id)
+    if not who.is_admin:
+        if not x_tenant_id:
+            raise Invalid("X-Tenant-ID is required")
+        is_own = who.tenant == tenant_id or (found is not None and who.is_of(found))
+        if x_tenant_id != tenant_id or not is_own:
+            raise Forbidden("Access denied to this tenant")
+    elif x_tenant_id and x_tenant_id != tenant_id:
+        raise Forbidden("X-Tenant-ID names another tenant")
     if found is None or found.state == "Deleted" or found.is_going:
         raise Missing("Tenant not found")
     return found
@@ -80,14 +82,14 @@ async def list_tenants(
     service: Work,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-    status: Status | None = None,
+    status: Status = "",
 ) -> Json:
     """The tenants, oldest first."""
     return Json(service.page(limit, offset, status))
 
 
 @router.post("/tenants", status_code=201, response_model=schemas.TenantMade)
-async def create_tenant(who: Admin, service: Work, body: schemas.NewTenant) -> Json:
+async def create_tenant(who: Admin, service: Work, body: Sent[schemas.NewTenant]) -> Json:
     """Makes a tenant."""
     return Json(await service.create(body), 201)
 
@@ -99,7 +101,7 @@ async def get_tenant(tenant: Own, service: Work) -> Json:
 
 
 @router.patch("/tenants/{tenant_id}", response_model=schemas.TenantChanged)
-async def change_tenant(who: Admin, tenant: Own, service: Work, body: schemas.TenantChange) -> Json:
+async def change_tenant(who: Admin, tenant: Own, service: Work, body: Sent[schemas.TenantChange]) -> Json:
     """Changes a tenant."""
     return Json(await service.change(tenant, body))
 
@@ -118,7 +120,7 @@ async def get_resources(tenant: Own, service: Work) -> Json:
 
 
 @router.post("/tenants/{tenant_id}/resources", response_model=schemas.UseTaken)
-async def report_use(tenant: Own, service: Work, body: schemas.NewUse) -> Json:
+async def report_use(tenant: Own, service: Work, body: Sent[schemas.NewUse]) -> Json:
     """Reports how much of a resource is used."""
     return Json(await service.report(tenant, body))
 

@@ -35,7 +35,7 @@ class NewTenant(BaseModel):
     name: Name
     domain: Domain | None = None
     plan_id: PlanId | None = None
-    settings: FreeForm = Field(default_factory=dict)
+    settings: FreeForm | None = None
 
 
 class TenantChange(BaseModel):
@@ -122,7 +122,7 @@ class Resources(BaseModel):
 class NewUse(BaseModel):
     """How much is used now."""
 
-    resource_type: Annotated[Text, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
+    resource_type: Annotated[Text, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")]
     used: Annotated[int, Field(strict=True, ge=0, le=9_007_199_254_740_991)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from orjson import Fragment
@@ -40,7 +41,7 @@ class Service:
             "version": VERSION,
         }
 
-    def page(self, limit: int, offset: int, status: str | None) -> Object:
+    def page(self, limit: int, offset: int, status: str) -> Object:
         found = self._tenants.selected(f"neostack {status}", lambda tenant: _is_listed(tenant, status))
         return {
             "items": [self._item(tenant) for tenant in found[offset : offset + limit]],
@@ -51,7 +52,7 @@ class Service:
 
     async def create(self, body: schemas.NewTenant) -> Object:
         """Makes a tenant, and waits a while for it."""
-        spec: Object = {"displayName": body.name, "settings": body.settings}
+        spec: Object = {"displayName": body.name, "settings": body.settings or {}}
         if body.domain is not None:
             spec["profile"] = {"domain": body.domain}
         if body.plan_id is not None:
@@ -122,16 +123,18 @@ class Service:
                 raise Taken("The tenant has a schema already")
             databases.append({"name": SCHEMA, "blueprint": blueprint, "isolation": "Schema"})
 
-        def is_made(now: Tenant) -> bool:
-            return bool(now.databases.get(SCHEMA, {}).get("schema")) and (now.is_ready or now.is_stalled)
+        def is_done(now: Tenant) -> bool:
+            made = bool(now.databases.get(SCHEMA, {}).get("schema"))
+            # A draft has none before it is activated.
+            return now.is_stalled or (now.is_ready and (made or now.state == "Draft"))
 
-        made = await self._tenants.settle(
-            await self._tenants.change(tenant.key, add), lambda now: is_made(now) or now.is_stalled
-        )
+        made = await self._tenants.settle(await self._tenants.change(tenant.key, add), is_done)
         name = made.databases.get(SCHEMA, {}).get("schema")
         if name:
             return {"tenant_id": tenant.id, "schema_name": name, "status": "created"}
         if made.is_stalled:
+            with suppress(Missing):  # somebody dropped it meanwhile
+                await self.drop_schema(made)
             raise Taken(f"the schema cannot be made: {made.trouble}")
         # It is called so unless that name is another's on the server.
         names = names_for(Isolation.SCHEMA, blueprint, tenant.id, SCHEMA, namespace=tenant.key[0])
@@ -148,6 +151,6 @@ class Service:
         await self._tenants.change(tenant.key, take_out)
 
 
-def _is_listed(tenant: Tenant, status: str | None) -> bool:
+def _is_listed(tenant: Tenant, status: str) -> bool:
     there = tenant.state != "Deleted" and not tenant.is_going
-    return there and (status is None or translate.status_of(tenant) == status)
+    return there and (not status or translate.status_of(tenant) == status)

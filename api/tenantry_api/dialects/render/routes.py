@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from starlette.datastructures import URL
 
 from tenantry_api.auth.principal import Principal
+from tenantry_api.bodies import Route, Sent
 from tenantry_api.dialects.render import schemas, translate
 from tenantry_api.dialects.render.service import Service
 from tenantry_api.facade import Facade
@@ -20,7 +21,7 @@ Object = dict[str, Any]
 
 _ID = re.compile(r"[1-9][0-9]{0,14}")
 _LAST_PAGE = 1_000_000_000
-router = APIRouter()
+router = APIRouter(route_class=Route)
 
 
 def create(facade: Facade) -> FastAPI:
@@ -91,7 +92,7 @@ async def list_tenants(
 
 @router.post("/tenants/", status_code=201, response_model=schemas.TenantRead)
 @router.post("/tenants", status_code=201, include_in_schema=False)
-async def create_tenant(service: Work, body: schemas.NewTenant) -> Json:
+async def create_tenant(service: Work, body: Sent[schemas.NewTenant]) -> Json:
     """Makes a tenant; its databases and services follow."""
     return Json(await service.create(body), 201)
 
@@ -112,7 +113,7 @@ async def get_status(tenant: Found, service: Work) -> Json:
 
 @router.put("/tenants/{id}/", response_model=schemas.TenantRead)
 @router.put("/tenants/{id}", include_in_schema=False)
-async def change_tenant(tenant: Found, service: Work, body: schemas.TenantChange) -> Json:
+async def change_tenant(tenant: Found, service: Work, body: Sent[schemas.TenantChange]) -> Json:
     """Changes a tenant."""
     return Json(await service.change(tenant, body))
 
