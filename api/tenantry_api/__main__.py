@@ -83,6 +83,7 @@ async def serve(settings: Settings) -> int:
         await asyncio.wait([following], timeout=_LAST_WORDS)
         following.cancel()
         (result,) = await asyncio.gather(following, return_exceptions=True)
+        await facade.limiter.close()
         await kube.close()
     if ended:
         _log.error("the cluster is followed no more; stopping", error=repr(result))
