@@ -63,6 +63,8 @@ def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         # Says nothing of what serves here.
         server_header=False,
         timeout_graceful_shutdown=25,
+        # Longer than proxies keep a connection that nobody uses: one would send a request into what just closes.
+        timeout_keep_alive=75,
     )
 
 

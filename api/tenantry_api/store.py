@@ -117,14 +117,24 @@ class Tenants:
 
     def is_within(self, tenant: Tenant, ancestor: Tenant) -> bool:
         """Whether a Tenant is another one, or below it."""
-        seen: set[Key] = set()
+        return ancestor.key[1] in self.line_of(tenant)
+
+    def line_of(self, tenant: Tenant) -> list[str]:
+        """The names of a Tenant's object and of those above it; the last one may be gone."""
+        line: list[str] = []
         at: Tenant | None = tenant
-        while at is not None and at.key not in seen:
-            if at.key == ancestor.key:
-                return True
-            seen.add(at.key)
-            at = self.by_name(at.spec.get("parent") or "")
-        return False
+        name = tenant.key[1]
+        while name and name not in line:
+            line.append(name)
+            name = str((at.spec.get("parent") if at is not None else None) or "")
+            at = self.by_name(name)
+        return line
+
+    def would_be_within(self, parent: Tenant, tenant_id: str) -> bool:
+        """Whether a Tenant that is to be made would be above its own parent: of one that is gone, those below it
+        still have the name, and a new one may get it."""
+        names = (identity.name_of(tenant_id), identity.name_of(tenant_id, taken=True))
+        return any(name in self.line_of(parent) for name in names if self.by_name(name) is None)
 
     async def read_above(self, name: str) -> None:
         """Has the cache know a Tenant, by the object's name, and those above it as they are at this moment.

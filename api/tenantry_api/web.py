@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
 
 from tenantry_api.auth.principal import Principal
 from tenantry_api.facade import Facade
@@ -98,13 +99,16 @@ def sub_app(facade: Facade, router: APIRouter, render: Render, errors: type[Any]
     app = FastAPI(redirect_slashes=False, **about)
     app.state.facade = facade
     app.include_router(router)
-    install_errors(app, render)
+    install_errors(app, render, router.routes)
     document(app, errors)
     return app
 
 
-def install_errors(app: FastAPI, render: Render) -> None:
-    """Has everything that goes wrong answered in the words of a contract."""
+def install_errors(app: FastAPI, render: Render, routes: Sequence[BaseRoute]) -> None:
+    """Has everything that goes wrong answered in the words of a contract.
+
+    :param routes: the contract's endpoints.
+    """
 
     def answer(request: Request, problem: Problem) -> Response:
         return Json(render(request, problem), problem.status, headers=problem.headers)
@@ -121,9 +125,12 @@ def install_errors(app: FastAPI, render: Render) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101 - by its registration
         if error.status_code == 404:
             return answer(request, Missing("Not found"))
-        code = {405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-        problem = Problem(str(error.detail), status=error.status_code, code=code, headers=error.headers)
-        return answer(request, problem)
+        if error.status_code == 405:
+            allowed = _methods(request, routes)
+            headers = {"Allow": ", ".join(allowed)} if allowed else error.headers
+            problem = Problem(str(error.detail), status=405, code="method_not_allowed", headers=headers)
+            return answer(request, problem)
+        return answer(request, Problem(str(error.detail), status=error.status_code, headers=error.headers))
 
     async def away(request: Request, error: Exception) -> Response:
         _log.warning("the API server did not answer as it should", error=str(error))
@@ -148,6 +155,13 @@ def install_errors(app: FastAPI, render: Render) -> None:
     app.add_exception_handler(Exception, bug)
 
 
+def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
+    """What the path of a request can be asked; the framework names only what the first of its routes can."""
+    these = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    found = (route.methods or () for route in these if isinstance(route, Route))
+    return sorted({method for methods in found for method in methods})
+
+
 def invalid_request(error: RequestValidationError) -> Invalid:
     """What pydantic says of a request, field by field."""
     errors = []
@@ -163,6 +177,8 @@ def invalid_request(error: RequestValidationError) -> Invalid:
 
 
 def _message(error: dict[str, Any]) -> str:
+    if error["type"] == "model_attributes_type" and isinstance(error["input"], bytes):
+        return "Input should be JSON, sent with Content-Type: application/json"
     bound = {"too_short": "least", "too_long": "most"}.get(error["type"])
     if bound is None or not isinstance(error["input"], str):
         return str(error["msg"]).removeprefix("Value error, ")

@@ -26,7 +26,7 @@ def replicas(stack: Stack) -> Iterator[list[httpx.Client]]:
     """Clients of two replicas, as administrator."""
     with second_facade(stack) as other:
         headers = bearer(stack.token("SYSTEM_OWNER"))
-        limits = httpx.Limits(max_connections=MANY)
+        limits = httpx.Limits(max_connections=MANY, keepalive_expiry=1)
         clients = [
             httpx.Client(base_url=url, headers=headers, timeout=60, limits=limits) for url in (stack.url, other)
         ]

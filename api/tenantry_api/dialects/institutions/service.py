@@ -11,7 +11,7 @@ from orjson import Fragment
 from tenantry_api.dialects.institutions import schemas, translate
 from tenantry_api.dialects.institutions.access import Access, denied
 from tenantry_api.facade import Facade
-from tenantry_api.problems import Missing, Taken, Unauthenticated
+from tenantry_api.problems import Invalid, Missing, Taken, Unauthenticated
 from tenantry_api.tenants import Tenant
 
 Object = dict[str, Any]
@@ -89,6 +89,8 @@ class Service:
     async def create(self, body: schemas.NewTenant) -> Object:
         """Makes a tenant."""
         parent = self._parent(body.parent_id) if body.parent_id is not None else None
+        if parent is not None and self._tenants.would_be_within(parent, body.slug):
+            raise _ring()
         spec = translate.spec_of(body, parent, self._facade.settings.institutions_databases)
         if self._tenants.by_id(body.slug) is not None:
             raise self._taken(body.slug)
@@ -145,7 +147,7 @@ class Service:
             return None
         parent = self._parent(parent_id)
         if self._tenants.is_within(parent, now):
-            raise translate.refused("parent_id", "A tenant cannot be below itself")
+            raise _ring()
         return parent.key[1]
 
     def _parent(self, uuid: UUID) -> Tenant:
@@ -160,3 +162,7 @@ class Service:
     @staticmethod
     def _taken(slug: str) -> Taken:
         return Taken(f"Slug '{slug}' already exists")
+
+
+def _ring() -> Invalid:
+    return translate.refused("parent_id", "A tenant cannot be below itself")
