@@ -104,6 +104,11 @@ class RedisServer:
             self._process.wait(20)
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def admin(self) -> redis.Redis:
         """What looks behind the scenes."""
         return self.login(ADMIN, PASSWORD)
