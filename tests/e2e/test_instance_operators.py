@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,53 @@ def test_a_cluster_that_is_retained_sleeps_until_it_is_wanted(api: Api, cnpg: op
     assert api.get("secret", "pg-admin", SPACE) is None
 
 
+def term(key: str) -> Object:
+    expressions = [{"key": key, "operator": "Exists"}]
+    return {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": expressions}]
+        }
+    }
+
+
+def test_pods_of_others_run_where_they_are_to(api: Api, cnpg: operators.CloudNativePG) -> None:
+    server: Object = {
+        "storage": "1Gi",
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "a", "disk": "ssd"},
+        "affinity": {"nodeAffinity": term("zone")},
+    }
+    install(api, "mariadb-operator.yaml")
+    engines = {"cloudNativePG": "PostgreSQL", "mariaDB": "MySQL"}
+    for way, engine in engines.items():
+        api.apply(instance(f"placed-{way.lower()}", engine, **{way: server}))
+
+    def spec(way: str, done: Callable[[Object], bool]) -> None:
+        kind = {"cloudNativePG": cnpg.plural, "mariaDB": operators.MariaDB.plural}[way]
+        api.wait(kind, f"placed-{way.lower()}", SPACE, lambda found: found is not None and done(found["spec"]), 30)
+
+    own = {"nodeSelector": server["nodeSelector"], "nodeAffinity": term("zone")}
+    spec("cloudNativePG", lambda s: s["affinity"] == own and s["imagePullSecrets"] == server["imagePullSecrets"])
+    spec("mariaDB", lambda s: {**s, "storage": "1Gi"} == {**s, **server})
+    # What its definition has no place for is told, and what was there stays.
+    for way, engine in engines.items():
+        bad = {**server, "affinity": {"nodeAffinity": {"required": []}}}
+        api.apply(instance(f"placed-{way.lower()}", engine, **{way: bad}))
+        told = api.trouble("databaseinstance", SPACE, f"placed-{way.lower()}", "ObjectRefused")
+        assert 'unknown field "spec.affinity.nodeAffinity.required"' in told["message"]
+        api.apply(
+            instance(f"placed-{way.lower()}", engine, **{way: {"storage": "1Gi", "nodeSelector": {"pool": "b"}}})
+        )
+    spec(
+        "cloudNativePG", lambda s: s["affinity"] == {"nodeSelector": {"pool": "b"}} and "imagePullSecrets" not in s
+    )
+    spec("mariaDB", lambda s: s["nodeSelector"] == {"pool": "b"} and not s.get("affinity"))
+    for way in engines:
+        api.patch("databaseinstance", f"placed-{way.lower()}", SPACE, {"spec": {"deletionPolicy": "Delete"}})
+        api.delete("databaseinstance", f"placed-{way.lower()}", SPACE)
+        api.gone("databaseinstance", f"placed-{way.lower()}", SPACE)
+
+
 def test_a_cluster_of_somebody_else_is_left_alone(api: Api, cnpg: operators.CloudNativePG) -> None:
     foreign = {
         "apiVersion": "postgresql.cnpg.io/v1",
@@ -130,7 +177,6 @@ def test_a_cluster_of_somebody_else_is_left_alone(api: Api, cnpg: operators.Clou
 
 
 def test_mariadb_s_root_is_the_administrator(api: Api) -> None:
-    install(api, "mariadb-operator.yaml")
     operator = operators.MariaDB(api, SPACE)
     try:
         pod = api.wait("pod", "maria-0", SPACE, operators.is_ready, 90)

@@ -222,6 +222,132 @@ def test_what_would_cost_the_data_is_refused(api: Api, server: Object, reason: s
     starting(api, "refused", "data-refused-0")
 
 
+PLACED: Object = {
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"pool": "databases", "disk": "ssd"},
+    "tolerations": [{"key": "databases", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {
+        "nodeAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 1, "preference": {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}}
+            ]
+        }
+    },
+    "topologySpreadConstraints": [
+        {
+            "maxSkew": 1,
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "tenantry"}},
+        }
+    ],
+}
+
+
+def pod_spec(api: Api, name: str) -> Object:
+    found = api.get("statefulset", name, SPACE)
+    assert found is not None
+    spec: Object = found["spec"]["template"]["spec"]
+    return spec
+
+
+def placed(api: Api, name: str, wanted: Object) -> None:
+    """Waits until the pod template has these of the fields of PLACED, and no others."""
+
+    def done(found: Object | None) -> bool:
+        spec = found["spec"]["template"]["spec"] if found else {}
+        return {field: spec[field] for field in PLACED if field in spec} == wanted
+
+    api.wait("statefulset", name, SPACE, done, 30)
+
+
+def test_pods_run_where_they_are_to_and_are_made_again_only_when_that_changes(api: Api) -> None:
+    api.apply(instance("placed", server=PLACED))
+    starting(api, "placed", "data-placed-0")
+    placed(api, "placed", PLACED)
+    pod = api.get("pod", "placed-0", SPACE)
+    assert pod is not None
+    assert pod["spec"]["imagePullSecrets"] == PLACED["imagePullSecrets"]
+    assert pod["spec"]["nodeSelector"] == PLACED["nodeSelector"]
+    # The operator's new defaults say the same: nothing is written.
+    before = api.get("statefulset", "placed", SPACE)
+    assert before is not None
+    api.cluster.kill_operator()
+    api.cluster.start_operator({**QUICK, "TENANTRY_INSTANCE_PODS": json.dumps(PLACED)})
+    api.apply(instance("placed"))
+    generation = (api.get("databaseinstance", "placed", SPACE) or {})["metadata"]["generation"]
+    api.wait(
+        "databaseinstance", "placed", SPACE, lambda i: i and i["status"]["observedGeneration"] == generation, 30
+    )
+    after = api.get("statefulset", "placed", SPACE)
+    assert after is not None
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    # Field by field, and each as a whole.
+    api.apply(instance("placed", server={"nodeSelector": {"pool": "large"}, "tolerations": []}))
+    rest = {name: value for name, value in PLACED.items() if name not in ("nodeSelector", "tolerations")}
+    placed(api, "placed", {**rest, "nodeSelector": {"pool": "large"}})
+    api.cluster.kill_operator()
+    api.cluster.start_operator(QUICK)
+    api.apply(instance("placed"))
+    placed(api, "placed", {})
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (
+            {"affinity": {"nodeAffinity": {"required": []}}},
+            'unknown field "spec.template.spec.affinity.nodeAffinity',
+        ),
+        (
+            {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": "x"}}},
+            "cannot unmarshal",
+        ),
+        (
+            {"tolerations": [{"operator": "Exists", "value": "x"}]},
+            "value must be empty when `operator` is 'Exists'",
+        ),
+        ({"nodeSelector": {"not a label": "x"}}, "not a label"),
+    ],
+)
+def test_what_the_api_server_refuses_is_told_in_its_words(api: Api, server: Object, words: str) -> None:
+    api.apply(instance("wrong"))
+    starting(api, "wrong", "data-wrong-0")
+    before = pod_spec(api, "wrong")
+    api.apply(instance("wrong", server=server))
+    told = api.trouble("databaseinstance", SPACE, "wrong", "ObjectRefused")
+    assert words in told["message"]
+    found = api.get("databaseinstance", "wrong", SPACE)
+    assert (condition(found or {}, "Stalled") or {})["status"] == "True"
+    assert pod_spec(api, "wrong") == before
+    # It is said once.
+    version = (found or {})["metadata"]["resourceVersion"]
+    time.sleep(3)
+    assert (api.get("databaseinstance", "wrong", SPACE) or {})["metadata"]["resourceVersion"] == version
+    api.apply(instance("wrong"))
+    starting(api, "wrong", "data-wrong-0")
+
+
+def test_an_affinity_has_its_size(api: Api) -> None:
+    api.apply(instance("wide", server={"affinity": {"nodeAffinity": {"note": "x" * 20_000}}}))
+    api.trouble("databaseinstance", SPACE, "wide", "AffinityTooLarge")
+
+
+def test_why_there_is_no_pod_is_told(api: Api) -> None:
+    """A StatefulSet says so in its events only."""
+    api.apply(instance("nobody", server={"priorityClassName": "nowhere"}))
+    starting(api, "nobody", "no PriorityClass with name nowhere was found")
+    made = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "somewhere"},
+        "value": 10,
+    }
+    api.apply(made, instance("nobody", server={"priorityClassName": "somewhere"}))
+    starting(api, "nobody", "data-nobody-0")
+    assert (api.get("pod", "nobody-0", SPACE) or {})["spec"]["priority"] == 10
+
+
 def test_volume_and_secret_stay_and_are_found_again(api: Api) -> None:
     api.apply(instance("kept"))
     starting(api, "kept", "data-kept-0")

@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 from tenantry_crds.database_instance import RunnableServer
 from tenantry_crds.quantities import parse_quantity
-from tenantry_operator import telemetry
+from tenantry_operator import podsettings, telemetry
 from tenantry_operator.conditions import find
 from tenantry_operator.errors import Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.instances import admin_secrets
 from tenantry_operator.instances.manifests.design import admin_secret, labels_of
-from tenantry_operator.instances.manifests.render import RENDERED, Rendered, digest
+from tenantry_operator.instances.manifests.paths import Path, dig, put
+from tenantry_operator.instances.manifests.render import RENDERED, Rendered, digest, marked
 from tenantry_operator.instances.objects import Objects, check_own, is_own
 from tenantry_operator.instances.provider import Instance, Notes
 from tenantry_operator.kube import KubeClient, NotFound, Resource
@@ -36,6 +37,8 @@ class Foreign(ABC):
     """Its name, for messages."""
     admin: ClassVar[str]
     """The login of the administrator."""
+    pods: ClassVar[Mapping[Path, Path]]
+    """Where the custom resource has what a pod's spec has: what pods get besides their containers."""
 
     def __init__(self, kube: KubeClient, settings: Settings) -> None:
         self._kube = kube
@@ -124,8 +127,13 @@ class Foreign(ABC):
             },
             "spec": self.spec(instance, storage),
         }
+        pods = podsettings.fields(podsettings.over(self.server(instance), self._settings.instance_pods))
+        for source, target in self.pods.items():
+            value = dig(pods, source)
+            if value is not None:
+                body = put(body, target, value)
         body["metadata"]["annotations"][RENDERED] = digest(body)
-        return Rendered(self.resource, body)
+        return marked(Rendered(self.resource, body, pods=tuple(self.pods.values())))
 
     async def check_up(self, instance: Instance, found: Object) -> None:
         """:raises Waiting: InstanceStarting, with what the other operator says."""

@@ -7,7 +7,8 @@ the MariaDB operator scales it back.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from tenantry_crds.database_instance import MariaDBServer
 from tenantry_operator import telemetry
@@ -17,6 +18,7 @@ from tenantry_operator.instances import admin_secrets
 from tenantry_operator.instances.foreign import Foreign
 from tenantry_operator.instances.manifests import mysql
 from tenantry_operator.instances.manifests.design import admin_secret
+from tenantry_operator.instances.manifests.paths import Path
 from tenantry_operator.instances.provider import Instance
 from tenantry_operator.kube import CLAIMS, PODS, STATEFUL_SETS, Resource
 
@@ -32,6 +34,19 @@ class MariaDB(Foreign):
     resource = MARIADBS
     operator = "the MariaDB operator"
     admin = mysql.ADMIN
+    pods: ClassVar[Mapping[Path, Path]] = {
+        path: ("spec", *path)
+        for path in (
+            ("imagePullSecrets",),
+            ("nodeSelector",),
+            ("tolerations",),
+            ("affinity", "nodeAffinity"),
+            ("affinity", "podAffinity"),
+            ("affinity", "podAntiAffinity"),
+            ("topologySpreadConstraints",),
+            ("priorityClassName",),
+        )
+    }
 
     def server(self, instance: Instance) -> MariaDBServer:
         """The part of the spec that is the MariaDB operator's."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tenantry_crds.common import ComputeResources, DatabaseEngine
+from tenantry_crds.pods import PodSettings
 from tenantry_operator.instances.manifests.flavours import generation
 from tenantry_operator.names import INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 
@@ -35,6 +36,8 @@ class Plan:
     """Of the PostgreSQL behind FerretDB."""
     asleep: bool = False
     """Whether it is scaled to zero."""
+    pods: PodSettings = field(default_factory=PodSettings)
+    """What the pod gets besides its containers."""
     clients: tuple[str, ...] = ()
     """Names of the namespaces whose pods may connect."""
     projects: bool = False
