@@ -12,11 +12,11 @@ import structlog
 
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, Store, key_of
-from tenantry_operator.errors import Retryable, Stalled
+from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 from tenantry_operator.instances.manifests.design import labels_of
 from tenantry_operator.instances.manifests.render import RENDERED, Rendered
 from tenantry_operator.instances.provider import Instance
-from tenantry_operator.kube import Conflict, KubeClient, NotFound, Resource
+from tenantry_operator.kube import ApiError, Conflict, KubeClient, NotFound, Resource
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -24,6 +24,9 @@ _log = structlog.get_logger(__name__)
 _LOOK_AGAIN = 300.0
 """Seconds for which an object that is not watched is taken to be as it was."""
 
+
+_REFUSED = frozenset({400, 403, 422})
+"""Statuses of answers that stay the same until somebody mends something."""
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[mkMGTPE]|[KMGTPE]i)?")
 _UNITS = {"": Decimal(1), "m": Decimal("0.001"), "k": Decimal(1000)}
@@ -118,6 +121,8 @@ class Objects:
             raise Retryable(
                 "ObjectChanging", f"{resource.kind} {namespace}/{name} was made by somebody else just now"
             ) from None
+        except ApiError as error:
+            raise _refused(resource, (namespace, name), error) from error
         self._remember(resource, made)
         return made
 
@@ -134,6 +139,8 @@ class Objects:
             written = await self._kube.patch(resource, *key, {**wanted, "metadata": metadata})
         except Conflict as error:
             raise Retryable("ObjectChanging", f"{resource.kind} {'/'.join(key)} changed: {error}") from None
+        except ApiError as error:
+            raise _refused(resource, key, error) from error
         self._remember(resource, written)
         if not covers(written, wanted):
             _log.warning("an object does not stay as it is written", kind=resource.kind, object="/".join(key))
@@ -161,6 +168,18 @@ class Objects:
             self._looked.pop((resource, (instance.namespace, name)), None)
             found = await self.find(resource, (instance.namespace, name))
         return found is not None
+
+
+def _refused(resource: Resource, key: Key, error: ApiError) -> ReconcileError:
+    """What it means that the API server does not take an object."""
+    if error.status not in _REFUSED:
+        return error
+    said = error.message.partition(": ")[2] or error.message
+    return Stalled(
+        "ObjectRefused",
+        f"{resource.kind} {'/'.join(key)} is refused by the API server: {said}; mend what the DatabaseInstance's "
+        "spec, or the chart's instances.defaults, say of it, or what forbids it",
+    )
 
 
 def changeable(rendered: Rendered) -> Object:
