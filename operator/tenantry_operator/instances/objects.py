@@ -16,7 +16,7 @@ from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 from tenantry_operator.instances.manifests.design import labels_of
 from tenantry_operator.instances.manifests.render import RENDERED, Rendered
 from tenantry_operator.instances.provider import Instance
-from tenantry_operator.kube import ApiError, Conflict, KubeClient, NotFound, Resource
+from tenantry_operator.kube import NAMESPACE_ENDS, ApiError, Conflict, KubeClient, NotFound, Resource
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -172,7 +172,7 @@ class Objects:
 
 def _refused(resource: Resource, key: Key, error: ApiError) -> ReconcileError:
     """What it means that the API server does not take an object."""
-    if error.status not in _REFUSED:
+    if error.status not in _REFUSED or error.reason == NAMESPACE_ENDS:
         return error
     said = error.message.partition(": ")[2] or error.message
     return Stalled(
