@@ -203,6 +203,9 @@ async def test_sessions_from_before_a_right_was_given_are_not_relied_on(
     try:
         refused = shop.desired(presence=Presence.REFUSED, login=None)
         state = await engine.observe_one(refused)
+        # What is not seen is not taken for nothing.
+        assert state.bytes is None
+        assert (await engine.observe()).database(refused).bytes is None
         steps = engine.plan(refused, state, None)
         with pytest.raises(Stalled, match="PROCESS"):
             await engine.apply(refused, steps, None)
@@ -212,6 +215,7 @@ async def test_sessions_from_before_a_right_was_given_are_not_relied_on(
             await engine.apply(refused, steps, None)
             with pytest.raises(pymysql.MySQLError):
                 session.execute("SELECT 1")
+        assert (await engine.observe_one(refused)).bytes
     finally:
         await engine.close()
         await shop.engine.close()

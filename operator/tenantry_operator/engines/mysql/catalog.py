@@ -53,6 +53,8 @@ class Catalog:
     marks: Mapping[tuple[Kind, str], MarkRow]
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Of databases in which there are tables."""
+    measured: bool = True
+    """Whether the administrator may know sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ async def observe_server(connection: Connection, flavour: Flavour) -> tuple[Fact
         sessions=_numbers(await connection.run(parts.sessions(flavour, None).text)),
         marks=_by_object(marks),
         sizes=_sizes(sizes),
+        measured=sees_all(connection.rights),
     )
 
 
@@ -156,6 +159,7 @@ async def observe_tenant(
             sessions=_numbers(found.get("session", ())),
             marks=_by_object(parts.read_mark(row) for row in found.get("mark", ())),
             sizes=_sizes(found.get("size", ())),
+            measured=measured and sees_all(connection.rights),
         ),
         _ledger(found.get("ledger", ())),
         _unfinished(found.get("unfinished", ())),

@@ -53,7 +53,9 @@ class MySqlState:
             target=mark.target if mark is not None else None,
             logins=tuple(view.logins.values()),
             # A database without tables has no files.
-            bytes=self.catalog.sizes.get(desired.names.database, 0) if view.data else None,
+            bytes=(
+                self.catalog.sizes.get(desired.names.database, 0) if view.data and self.catalog.measured else None
+            ),
             connections=sum(login.connections for login in view.logins.values()),
             drift=view.findings,
             structure=self.structures.get(desired.names.database),
