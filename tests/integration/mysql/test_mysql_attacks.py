@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ from tenantry_operator.engines.base import Presence
 from tenantry_operator.engines.mysql.names import definer_of, reader_of
 from tenantry_operator.errors import Retryable
 from tests.integration.engines.harness import PASSWORD, Refused
-from tests.integration.engines.mysql_harness import ADMIN, Client, Harness
+from tests.integration.engines.mysql_harness import ADMIN, Client, Harness, MariaDb
 
 ITEMS = "CREATE TABLE items (name VARCHAR(100) PRIMARY KEY, value TEXT)"
 BOTH = pytest.mark.parametrize("ddl", [False, True])
@@ -187,25 +189,34 @@ async def test_who_defines_something_for_long_holds_up_nobody(
     known = (await shop.state(acme)).structure
     assert known is not None
     own = await client(harness, acme)
-    slow = asyncio.create_task(asyncio.to_thread(own.run, "CREATE TABLE slow AS SELECT SLEEP(8) AS a"))
+    slow = asyncio.create_task(asyncio.to_thread(own.run, "CREATE TABLE slow AS SELECT SLEEP(60) AS a"))
     try:
-        while not shop.server.query("SHOW PROCESSLIST") or not any(
-            "SLEEP" in str(row[7]) and row[4] == "Query" for row in shop.server.query("SHOW FULL PROCESSLIST")
-        ):
+        deadline = time.monotonic() + 30
+        while not (running := _sleeping(shop.server)):
+            assert time.monotonic() < deadline
             await asyncio.sleep(0.02)
         other = harness.engine("test")
         try:
-            observed = (await other.observe()).database(acme)
-            assert observed.structure is None
-            assert (await other.observe()).database(globex).structure is not None
+            snapshot = await other.observe()
+            assert snapshot.database(acme).structure is None
+            assert snapshot.database(globex).structure is not None
             assert await other.structure(acme) is None
         finally:
             await other.close()
-        assert not slow.done(), "it held up the operator"
+        assert not slow.done(), "the operator waited for it"
     finally:
-        await slow
+        for number in _sleeping(shop.server):
+            shop.server.query(f"KILL {number}")
+        with contextlib.suppress(Refused):
+            await slow
+    assert running
     await own.close()
-    assert (await shop.engine.observe()).database(acme).structure not in (None, known)
+    assert (await shop.engine.observe()).database(acme).structure == known
+
+
+def _sleeping(server: MariaDb) -> list[int]:
+    rows = server.query("SELECT id FROM information_schema.processlist WHERE info LIKE 'CREATE TABLE slow%'")
+    return [int(number) for (number,) in rows]
 
 
 async def test_a_login_defines_nothing_unless_it_may(blueprint: Callable[..., Any], harness: Harness) -> None:
