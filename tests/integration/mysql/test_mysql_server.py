@@ -83,6 +83,30 @@ async def test_a_snapshot_takes_as_many_queries_for_many_as_for_one(
     assert figures[0] == figures[1] <= 15
 
 
+async def test_a_tenant_is_made_without_looking_up_what_is_known(
+    blueprint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = blueprint(ITEMS)
+    await shop.make("first")
+    acme, asked = shop.desired(), list[str]()
+    run = Connection.run
+
+    async def noting(self: Connection, statement: str, **options: Any) -> Any:
+        asked.append(statement)
+        return await run(self, statement, **options)
+
+    monkeypatch.setattr(Connection, "run", noting)
+    credentials = Credentials(acme.names.login_a, PASSWORD)
+    steps = shop.engine.plan(acme, await shop.engine.observe_one(acme), credentials)
+    await shop.engine.apply(acme, steps, credentials)
+    assert await shop.is_settled(acme)
+    made = asked[: len(asked) - next(n for n, one in enumerate(reversed(asked)) if "ACCOUNT UNLOCK" in one)]
+    looks = [one for one in made if one.startswith(("SELECT", "SHOW", "SET STATEMENT"))]
+    # One before each of three steps, one at first, one at how it is defined, one whether sessions are left.
+    assert len(looks) <= 7
+    assert len(made) <= 40
+
+
 async def test_usage_is_not_counted_again_while_nothing_is_written(
     blueprint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from redis import exceptions
 
 from tenantry_operator.engines.base import Ownership, Presence
 from tenantry_operator.engines.redis import keyspace, saving, usage
-from tenantry_operator.engines.redis.connections import Connections, ConnectionSettings
+from tenantry_operator.engines.redis.connections import Connections, ConnectionSettings, Session
 from tenantry_operator.engines.redis.engine import RedisEngine
 from tenantry_operator.engines.redis.keyspace import KeySpace
 from tenantry_operator.errors import Retryable, Stalled
@@ -395,3 +395,27 @@ async def test_usage_is_not_counted_again_while_nothing_is_written(
         assert time.monotonic() < deadline, "that it expired is not noticed"
         await asyncio.sleep(0.05)
     await own.close()
+
+
+async def test_a_tenant_is_made_in_few_round_trips(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.make("first")
+    acme, trips = shop.desired(), 0
+    pipeline, call = Session.pipeline, Session.call
+
+    async def together(self: Session, asked: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return await pipeline(self, asked)
+
+    async def alone(self: Session, *words: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return await call(self, *words)
+
+    monkeypatch.setattr(Session, "pipeline", together)
+    monkeypatch.setattr(Session, "call", alone)
+    credentials = shop.credentials(acme)
+    steps = shop.engine.plan(acme, await shop.engine.observe_one(acme), credentials)
+    await shop.engine.apply(acme, steps, credentials)
+    assert trips <= 11
+    assert await shop.is_settled(acme)
