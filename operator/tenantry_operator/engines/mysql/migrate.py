@@ -237,9 +237,10 @@ class _Job:
         return number + 1
 
     async def _definition(self) -> str:
-        """How the database is defined now.
+        """How the database is defined now, by the administrator: the session's settings are the migration's.
 
-        By the administrator: the session's own settings are the migration's."""
+        :raises Retryable: MigrationBlocked, when it cannot be told.
+        """
         async with self.connections.use() as connection:
             patience = round(self.connections.settings.lock_timeout)
             found = await read_structure(connection, self.database, self.flavour, patience=patience)
