@@ -134,7 +134,7 @@ async def test_removing(points: CrashPoints, blueprint: Callable[..., Any], harn
         assert await harness.leftovers(shop.desired()) == []
 
     passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
-    assert {"drop-database", "account-dropped", "mark-dropped", "drop-accounts"} <= set(passed)
+    assert {"drop-database", "accounts-dropped", "marks-dropped", "drop-accounts"} <= set(passed)
 
 
 async def test_rehearsing(points: CrashPoints, blueprint: Callable[..., Any], harness: Any) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from tenantry_operator.engines.mysql.catalog import Catalog, Facts
+from tenantry_operator.engines.mysql.parts import EVERYBODY
 from tenantry_operator.engines.mysql.sql import account, literal
 
-_EVERYBODY = ("", "PUBLIC")
+PUBLIC = "PUBLIC"
+"""MariaDB's role that everybody has, from 10.11 on."""
 
 
 def unhardened(catalog: Catalog) -> tuple[str, ...]:
@@ -19,16 +21,25 @@ def unhardened(catalog: Catalog) -> tuple[str, ...]:
     statements = [
         f"DROP USER ''@{literal(anonymous.host)};" for anonymous in catalog.accounts.get("", ()) if anonymous.host
     ]
-    for user in _EVERYBODY:
+    for user in EVERYBODY:
         for grant in catalog.grants.get(user, ()):
             where = f"User = {literal(user)} AND Host = {literal(grant.host)} AND Db = {literal(grant.pattern)}"
             statements.append(f"DELETE FROM mysql.db WHERE {where}; FLUSH PRIVILEGES;")
+    if _on_all(catalog) or catalog.others.get(PUBLIC):
+        statements.append(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {PUBLIC};")
     return tuple(statements)
+
+
+def _on_all(catalog: Catalog) -> bool:
+    """Whether everybody has rights on the whole server."""
+    return any(account.is_global for account in catalog.accounts.get(PUBLIC, ()))
 
 
 def open_to_everybody(catalog: Catalog, database: str) -> str | None:
     """The pattern by which everybody may use a database of that name; None: nobody may."""
-    for user in _EVERYBODY:
+    if _on_all(catalog):
+        return "%"
+    for user in EVERYBODY:
         for grant in catalog.grants.get(user, ()):
             if _matches(grant.pattern, database):
                 return grant.pattern
