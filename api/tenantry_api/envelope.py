@@ -111,7 +111,9 @@ class Envelope:
             if _length(headers) > self._longest:
                 body.too_large = True
             else:
-                await self._app(scope, body.receive, sending)
+                # Who asks for the headers alone gets those of GET; the server leaves out the body.
+                asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                await self._app(asked, body.receive, sending)
         except _TooLarge:
             pass
         finally:

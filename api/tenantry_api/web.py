@@ -159,7 +159,8 @@ def _methods(request: Request, routes: Sequence[BaseRoute]) -> list[str]:
     """What the path of a request can be asked; the framework names only what the first of its routes can."""
     these = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
     found = (route.methods or () for route in these if isinstance(route, Route))
-    return sorted({method for methods in found for method in methods})
+    methods = {method for methods in found for method in methods}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def invalid_request(error: RequestValidationError) -> Invalid:
