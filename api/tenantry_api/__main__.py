@@ -63,6 +63,8 @@ def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         # Says nothing of what serves here.
         server_header=False,
         timeout_graceful_shutdown=25,
+        # Longer than proxies keep a connection that nobody uses: one would send a request into what just closes.
+        timeout_keep_alive=75,
     )
 
 
@@ -83,6 +85,7 @@ async def serve(settings: Settings) -> int:
         await asyncio.wait([following], timeout=_LAST_WORDS)
         following.cancel()
         (result,) = await asyncio.gather(following, return_exceptions=True)
+        await facade.limiter.close()
         await kube.close()
     if ended:
         _log.error("the cluster is followed no more; stopping", error=repr(result))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from math import isfinite
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -62,8 +63,23 @@ FreeForm = Annotated[dict[str, Any], AfterValidator(_bounded)]
 """An object of any form, within reason."""
 
 
+def is_uuid(value: str) -> bool:
+    """Whether an id has the form of a UUID: tenants are found by theirs too, and named by it in tokens."""
+    return _UUID.fullmatch(value) is not None
+
+
+def is_http_url(value: str) -> bool:
+    """Whether whoever follows a link takes it for the HTTP(S) URL that it looks like: parsers forgive much."""
+    try:
+        parts = urlsplit(value)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return fits and value.isprintable() and " " not in value and "\\" not in value
+
+
 def _no_uuid(value: str) -> str:
-    if _UUID.fullmatch(value):
+    if is_uuid(value):
         raise ValueError("must not have the form of a UUID: tenants are also found by theirs")
     return value
 

@@ -12,7 +12,7 @@ _log = structlog.get_logger(__name__)
 MANAGER = "tenantry-api"
 """The facade's name as a manager of fields."""
 MERGE_PATCH = "application/merge-patch+json"
-ATTEMPTS = 8
+ATTEMPTS = 16
 """How often something is tried that others change at the same time."""
 
 

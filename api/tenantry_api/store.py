@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from weakref import WeakValueDictionary
 
 import orjson
 import structlog
 
 from tenantry_api import identity
 from tenantry_api.cache import Cache
+from tenantry_api.lines import Lines
 from tenantry_api.numbers import Numbers
 from tenantry_api.ownership import leaves, owners
 from tenantry_api.problems import Invalid, Missing, Owned, Problem, Taken, Unavailable
@@ -37,6 +38,8 @@ _LARGEST_SPEC = 256 << 10
 _SELECTIONS = 64
 _MOST_RESOURCES = 64
 _NUMBER_EVERY = 2.0
+_PATIENCE = 20.0
+"""Seconds that a change waits for others of the same tenant."""
 _AT_ONCE, _PARALLEL = 500, 8
 """Tenants that get numbers in one go, and at a time."""
 
@@ -49,8 +52,8 @@ class Tenants:
         self.cache = cache
         self._kube = kube
         self._selected: dict[str, tuple[int, list[Tenant]]] = {}
+        self._lines = Lines()
         self._numbers = Numbers(kube, cache, settings.project)
-        self._changing: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     # Reading
 
@@ -114,14 +117,40 @@ class Tenants:
 
     def is_within(self, tenant: Tenant, ancestor: Tenant) -> bool:
         """Whether a Tenant is another one, or below it."""
-        seen: set[Key] = set()
+        return ancestor.key[1] in self.line_of(tenant)
+
+    def line_of(self, tenant: Tenant) -> list[str]:
+        """The names of a Tenant's object and of those above it; the last one may be gone."""
+        line: list[str] = []
         at: Tenant | None = tenant
-        while at is not None and at.key not in seen:
-            if at.key == ancestor.key:
-                return True
-            seen.add(at.key)
-            at = self.by_name(at.spec.get("parent") or "")
-        return False
+        name = tenant.key[1]
+        while name and name not in line:
+            line.append(name)
+            name = str((at.spec.get("parent") if at is not None else None) or "")
+            at = self.by_name(name)
+        return line
+
+    def would_be_within(self, parent: Tenant, tenant_id: str) -> bool:
+        """Whether a Tenant that is to be made would be above its own parent: of one that is gone, those below it
+        still have the name, and a new one may get it."""
+        names = (identity.name_of(tenant_id), identity.name_of(tenant_id, taken=True))
+        return any(name in self.line_of(parent) for name in names if self.by_name(name) is None)
+
+    async def read_above(self, name: str) -> None:
+        """Has the cache know a Tenant, by the object's name, and those above it as they are at this moment.
+
+        :raises Problem: when the API server is away.
+        """
+        seen: set[str] = set()
+        while name and name not in seen:
+            seen.add(name)
+            try:
+                live = await self._kube.get(TENANTS, self.project, name)
+            except NotFound:
+                return
+            except ApiError as error:
+                raise problem_of(error) from error
+            name = str(self._keep(live).spec.get("parent") or "")
 
     def _first(self, index: str, value: str) -> Tenant | None:
         found = self.cache.tenants.all(index, value)
@@ -247,29 +276,24 @@ class Tenants:
 
         :param patch_of: makes the merge patch; None: there is nothing to change.
         """
-        # One after the other: only what others write can come in between, and that ends.
-        async with self._changing.setdefault(key, asyncio.Lock()):
-            return await self._rewrite_alone(key, patch_of, sub)
-
-    async def _rewrite_alone(
-        self, key: Key, patch_of: Callable[[Object], Object | None], sub: str | None
-    ) -> Tenant:
-        for attempt in range(ATTEMPTS):
-            try:
-                live = await self._kube.get(TENANTS, *key)
-                patch = patch_of(live)
-                if patch is None:
-                    return self._keep(live)
-                patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
-                query = {"fieldManager": MANAGER}
-                path = TENANTS.path(*key, sub)
-                written = await self._kube.request("PATCH", path, patch, content_type=MERGE_PATCH, query=query)
-            except Conflict:
-                await asyncio.sleep(0.02 * attempt)
-            except ApiError as error:
-                raise problem_of(error) from error
-            else:
-                return self._keep(written)
+        # Those that came here by one replica need not get into each other's way.
+        async with self._lines.turn(key, _PATIENCE):
+            for attempt in range(ATTEMPTS):
+                try:
+                    live = await self._kube.get(TENANTS, *key)
+                    patch = patch_of(live)
+                    if patch is None:
+                        return self._keep(live)
+                    patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"]["resourceVersion"]
+                    query = {"fieldManager": MANAGER}
+                    path = TENANTS.path(*key, sub)
+                    written = await self._kube.request("PATCH", path, patch, content_type=MERGE_PATCH, query=query)
+                except Conflict:
+                    await asyncio.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311
+                except ApiError as error:
+                    raise problem_of(error) from error
+                else:
+                    return self._keep(written)
         raise Unavailable("the tenant is being changed by somebody else; try again", retry_after=1)
 
     async def delete(self, tenant: Tenant) -> None:

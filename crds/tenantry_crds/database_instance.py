@@ -17,6 +17,7 @@ from tenantry_crds.common import (
 )
 from tenantry_crds.fields import NonNegativeInt, Port, PositiveInt, Quantity, Rule, ShortStatus, text
 from tenantry_crds.kind import Column, Kind, condition_columns, label_name_rule
+from tenantry_crds.pods import PodSettings
 
 
 class InstanceRole(StrEnum):
@@ -104,7 +105,7 @@ class ExternalServer(SpecModel):
     that keeps its data itself."""
 
 
-class RunnableServer(SpecModel):
+class ServerParts(SpecModel):
     """What a server that runs in the cluster is made of."""
 
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
@@ -115,6 +116,10 @@ class RunnableServer(SpecModel):
     """The storage class of its volume. Left out: the cluster's default."""
     resources: ComputeResources | None = None
     """Its CPU and memory."""
+
+
+class RunnableServer(PodSettings, ServerParts):
+    """A server that runs in the cluster."""
 
 
 class StatefulSetServer(RunnableServer):
@@ -131,6 +136,14 @@ class CloudNativePGServer(RunnableServer):
 
 class MariaDBServer(RunnableServer):
     """A MariaDB server that the MariaDB operator runs."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.affinity) || !has(self.affinity.podAffinity)",
+            "mariaDB.affinity: the MariaDB operator knows no podAffinity; use nodeAffinity or podAntiAffinity",
+            ".affinity",
+        ),
+    )
 
     replicas: Annotated[int, Field(ge=1, le=32)] = 1
     """How many servers."""

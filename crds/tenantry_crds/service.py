@@ -8,6 +8,7 @@ from pydantic import Field
 
 from tenantry_crds.common import ComputeResources, SpecModel
 from tenantry_crds.fields import DataKey, DnsName, Port, PositiveInt, Rule, list_atomic, list_map, text
+from tenantry_crds.pods import PodSettings
 
 
 class SecretKeyRef(SpecModel):
@@ -120,17 +121,8 @@ _HAS_PORT = (
 )
 
 
-class ServiceTemplate(SpecModel):
-    """A service that each tenant gets: a Deployment, and a Service when it has a port."""
-
-    rules: ClassVar[tuple[Rule, ...]] = tuple(
-        Rule(
-            f"has(self.port) || {_HAS_PORT.format(kind)}",
-            f"probes.{kind}: the service has no port; give the probe a port, or set port",
-            f".probes.{kind}",
-        )
-        for kind in ("readiness", "liveness", "startup")
-    )
+class Program(SpecModel):
+    """What a service runs."""
 
     image: Annotated[str, Field(min_length=1, max_length=1024)]
     """The container image."""
@@ -157,3 +149,16 @@ class ServiceTemplate(SpecModel):
     """Its CPU and memory."""
     probes: Probes | None = None
     """How its pods are watched. Without a readiness probe a pod counts as ready once it runs."""
+
+
+class ServiceTemplate(PodSettings, Program):
+    """A service that each tenant gets: a Deployment, and a Service when it has a port."""
+
+    rules: ClassVar[tuple[Rule, ...]] = tuple(
+        Rule(
+            f"has(self.port) || {_HAS_PORT.format(kind)}",
+            f"probes.{kind}: the service has no port; give the probe a port, or set port",
+            f".probes.{kind}",
+        )
+        for kind in ("readiness", "liveness", "startup")
+    )

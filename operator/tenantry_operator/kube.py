@@ -27,6 +27,8 @@ Object = dict[str, Any]
 
 _PAGE = 500
 FIELD_MANAGER = "tenantry-operator"
+NAMESPACE_ENDS = "NamespaceTerminating"
+"""The reason of an :class:`ApiError` when nothing is made any more, since the namespace is being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +154,31 @@ class KubeClient:
             details = {}
         message = details.get("message") or raw[:300].decode(errors="replace")
         kind = NotFound if status == 404 else Conflict if status == 409 else ApiError
-        raise kind(status, details.get("reason") or f"Http{status}", f"{method} {path}: {message}")
+        causes = {cause.get("reason") for cause in (details.get("details") or {}).get("causes") or []}
+        reason = NAMESPACE_ENDS if NAMESPACE_ENDS in causes else details.get("reason")
+        raise kind(status, reason or f"Http{status}", f"{method} {path}: {message}")
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """One object."""
         return await self.request("GET", resource.path(namespace, name))
 
     async def pages(
-        self, resource: Resource, namespace: str | None = None, *, selector: str | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        selector: str | None = None,
+        fields: str | None = None,
     ) -> AsyncIterator[list[Object]]:
-        """All objects of a kind, some hundred at a time; items get the kind that lists leave out."""
+        """All objects of a kind, some hundred at a time; items get the kind that lists leave out.
+
+        :param selector, fields: only those with such labels, or fields.
+        """
         query = {"limit": str(_PAGE)}
         if selector:
             query["labelSelector"] = selector
+        if fields:
+            query["fieldSelector"] = fields
         while True:
             answer = await self.request("GET", resource.path(namespace), query=query)
             items: list[Object] = answer.get("items") or []
@@ -187,13 +201,20 @@ class KubeClient:
         return list(answer.get("items") or [])
 
     async def create(
-        self, resource: Resource, namespace: str | None, body: Object, *, strict: bool = False
+        self,
+        resource: Resource,
+        namespace: str | None,
+        body: Object,
+        *,
+        strict: bool = False,
+        dry_run: bool = False,
     ) -> Object:
         """Creates an object.
 
         :param strict: unknown fields are an error, rather than left out.
+        :param dry_run: only asks whether it could be created; one that is there already is a Conflict if so.
         """
-        query = _query(strict=strict)
+        query = {**_query(strict=strict), **({"dryRun": "All"} if dry_run else {})}
         return await self.request("POST", resource.path(namespace), body, query=query)
 
     async def patch(
@@ -214,9 +235,14 @@ class KubeClient:
         path = resource.path(namespace, name, sub)
         return await self.request("PATCH", path, patch, content_type=_MERGE_PATCH, query=query)
 
-    async def replace(self, resource: Resource, namespace: str | None, name: str, body: Object) -> Object:
-        """Replaces an object; with a resourceVersion in it, only that version."""
-        query = _query()
+    async def replace(
+        self, resource: Resource, namespace: str | None, name: str, body: Object, *, strict: bool = False
+    ) -> Object:
+        """Replaces an object; with a resourceVersion in it, only that version.
+
+        :param strict: unknown fields are an error, rather than left out.
+        """
+        query = _query(strict=strict)
         return await self.request("PUT", resource.path(namespace, name), body, query=query)
 
     async def delete(

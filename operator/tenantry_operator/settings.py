@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tenantry_crds.common import ComputeResources, DatabaseEngine
+from tenantry_crds.pods import PodSettings
 from tenantry_crds.quantities import parse_duration
 
 
@@ -40,6 +41,12 @@ class InstanceDefaults(BaseModel):
     resources: ComputeResources = ComputeResources()
     backend_image: str = ""
     """Of the PostgreSQL behind FerretDB."""
+
+
+class PodDefaults(PodSettings):
+    """What pods get besides their containers; an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def _instances() -> dict[DatabaseEngine, InstanceDefaults]:
@@ -105,6 +112,9 @@ class Settings(BaseSettings):
     )
     """By engine, what DatabaseInstances with ``spec.statefulSet`` get that leave it out, in JSON:
     ``{"PostgreSQL": {"image": "postgres:18", "storage": "10Gi"}}``."""
+    instance_pods: PodDefaults = PodDefaults()
+    """What pods of servers that run in the cluster get besides their containers, where their DatabaseInstance does
+    not say, in JSON: ``{"imagePullSecrets": [{"name": "registry"}], "nodeSelector": {"pool": "databases"}}``."""
     lease_name: str = "tenantry-operator"
     """The Lease that keeps a second operator from working at the same time."""
     lease_duration: Seconds = 15.0

@@ -237,4 +237,7 @@ def test_paths_that_are_none_are_not_found(api: httpx.Client, stack: Stack) -> N
         answer = api.get(f"{BASE}{path}", headers=headers)
         assert answer.status_code in (400, 404), path
         assert "detail" in answer.json()
-    assert detail(api.patch(f"{BASE}/tenants", headers=headers), 405)
+    for path, allowed in (("", "GET, POST"), (f"/{NOBODY}", "DELETE, GET, PUT"), (f"/{NOBODY}/stats", "GET")):
+        answer = api.patch(f"{BASE}/tenants{path}", headers=headers)
+        assert detail(answer, 405) == "Method Not Allowed"
+        assert answer.headers["Allow"] == allowed

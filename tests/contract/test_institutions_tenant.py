@@ -135,6 +135,24 @@ def test_inactive_by_a_change_is_the_same_as_deleting(stack: Stack, admin: httpx
     assert found["spec"]["state"] == "Deleted"
 
 
+def test_data_that_is_gone_does_not_come_back_by_a_detour(stack: Stack, admin: httpx.Client, make: Make) -> None:
+    made = make()
+    stack.api.ready("default", made["slug"])
+    policy = {"spec": {"deletionPolicy": "Delete", "retentionDays": 0}}
+    stack.api.patch("tenant", made["slug"], "default", policy)
+    assert admin.delete(f"/tenants/{made['id']}").status_code == 204
+    stack.api.wait(
+        "tenant",
+        made["slug"],
+        "default",
+        lambda obj: obj and obj["status"]["phase"] == "Deleted" and not obj["status"].get("databases"),
+    )
+    for status in ("ACTIVE", "SUSPENDED"):
+        answer = admin.put(f"/tenants/{made['id']}", json={"status": status})
+        assert set(invalid(answer)) == {"status"}
+    assert admin.get(f"/tenants/{made['id']}").json()["status"] == "INACTIVE"
+
+
 # Statistics
 
 

@@ -152,6 +152,19 @@ def test_a_slug_is_made_of_the_name_and_unique(client: httpx.Client) -> None:
     assert (empty.status_code, empty.json()["slug"]) == (201, f"{word}-empty")
 
 
+def test_no_id_is_taken_for_another_tenants_uuid(
+    stack: Stack, client: httpx.Client, api: httpx.Client, made: Object
+) -> None:
+    headers = {"Authorization": f"Bearer {stack.token()}"}
+    uuid = api.get(f"/tenant-management/v1/tenants/{made['slug']}", headers=headers).json()["tenant_id"]
+    answer = client.post("/tenants/", json={"name": fresh(), "slug": uuid})
+    assert failure(answer, 400)["field"] == "slug"
+    named = client.post("/tenants/", json={"name": uuid})
+    assert (named.status_code, named.json()["slug"]) == (201, f"{uuid}-2")
+    own = {"Authorization": f"Bearer {stack.token('USER', tenant=uuid)}"}
+    assert [each["slug"] for each in api.get("/api/v1/tenants", headers=own).json()] == [made["slug"]]
+
+
 def test_numbers_are_given_in_order(client: httpx.Client) -> None:
     ids = [client.post("/tenants/", json={"name": fresh()}).json()["id"] for _ in range(3)]
     assert ids == sorted(set(ids))
@@ -208,6 +221,8 @@ def test_a_slug_is_given_once(client: httpx.Client, made: Object) -> None:
         (b'{"name": "half \\ud800"}', "name"),
         (b'{"name": "' + b"x" * 256 + b'"}', "name"),
         (b'{"name": "render ok", "slug": "Not A Slug"}', "slug"),
+        (b'{"name": "render ok", "slug": "123e4567-e89b-12d3-a456-426614174000"}', "slug"),
+        (b'{"name": "render ok", "slug": "123e4567e89b12d3a456426614174000"}', "slug"),
         (b'{"name": "render ok", "slug": "' + b"x" * 64 + b'"}', "slug"),
         (b'{"name": "render ok", "slug": "../../secrets"}', "slug"),
         (b'{"name": "render ok", "slug": "x\\u0000"}', "slug"),
@@ -297,8 +312,14 @@ def test_what_is_not_there_is_not_found(client: httpx.Client, method: str, numbe
 def test_paths_and_methods_that_are_none_are_refused(client: httpx.Client, made: Object) -> None:
     for path in ("/nothing/", "/tenants/..%2f..%2fapi/", f"/tenants/{made['id']}/secrets/", "/tenants//"):
         assert failure(client.get(path), 404)
-    for method, path in (("PATCH", f"/tenants/{made['id']}/"), ("DELETE", "/tenants/"), ("POST", "/health/")):
-        assert failure(client.request(method, path), 405)
+    for method, path, allowed in (
+        ("PATCH", f"/tenants/{made['id']}/", "DELETE, GET, PUT"),
+        ("DELETE", "/tenants", "GET, POST"),
+        ("POST", "/health/", "GET"),
+    ):
+        answer = client.request(method, path)
+        assert failure(answer, 405)
+        assert answer.headers["Allow"] == allowed
 
 
 def test_a_tenant_is_changed(client: httpx.Client, made: Object) -> None:
@@ -342,6 +363,7 @@ def test_a_change_of_nothing_changes_nothing(client: httpx.Client, made: Object)
         ({"custom_plugin_repo": "ftp://host.example/x"}, "custom_plugin_repo"),
         ({"custom_plugin_repo": "javascript:alert(1)"}, "custom_plugin_repo"),
         ({"custom_plugin_repo": "https://"}, "custom_plugin_repo"),
+        ({"custom_plugin_repo": "https://good.example\\@evil.example/"}, "custom_plugin_repo"),
         ({"custom_plugin_repo": "https://host.example/\x00"}, "custom_plugin_repo"),
         ({"custom_plugin_repo": f"https://host.example/{'x' * 2048}"}, "custom_plugin_repo"),
         ({"custom_plugin_repo": ["https://host.example"]}, "custom_plugin_repo"),

@@ -149,10 +149,33 @@ def test_its_volume_grows(api: Api) -> None:
     assert api.query(SPACE, "acme", "notes", "SELECT body FROM notes") == [("kept",)]
 
 
+def test_it_is_not_taken_from_its_stateful_set_for_one_that_cannot_be_made(api: Api) -> None:
+    before = api.get("statefulset", "pg", SPACE)
+    assert before is not None
+    bad = {"nodeAffinity": {"required": []}}
+    api.apply(instance("pg", role="Dedicated", server={"storage": "3Gi", "affinity": bad}))
+    told = api.trouble("databaseinstance", SPACE, "pg", "ObjectRefused")
+    assert "affinity" in told["message"]
+    after = api.get("statefulset", "pg", SPACE)
+    assert after is not None
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    # While it is told, the server works.
+    assert api.query(SPACE, "acme", "notes", "SELECT body FROM notes") == [("kept",)]
+    api.apply(instance("pg", role="Dedicated", server={"storage": "3Gi"}))
+    api.wait(
+        "statefulset",
+        "pg",
+        SPACE,
+        lambda s: s is not None and s["metadata"]["uid"] != before["metadata"]["uid"],
+        30,
+    )
+    wait_instance(api, "pg", "True", "Ready")
+
+
 def test_other_resources_are_another_pod(api: Api) -> None:
     before = api.get("pod", "pg-0", SPACE)
     assert before is not None
-    server = {"storage": "2Gi", "resources": {"requests": {"cpu": "0.1", "memory": "64Mi"}}}
+    server = {"storage": "3Gi", "resources": {"requests": {"cpu": "0.1", "memory": "64Mi"}}}
     api.apply(instance("pg", role="Dedicated", server=server))
     api.wait(
         "pod",

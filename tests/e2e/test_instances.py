@@ -170,7 +170,7 @@ def test_another_s_secret_is_no_administrator_s(api: Api) -> None:
 
 
 def test_a_lost_secret_is_never_replaced_while_there_is_data(api: Api) -> None:
-    api.apply(instance("lost"))
+    api.apply(instance("lost", deletionPolicy="Delete"))
     starting(api, "lost", "data-lost-0")
     values = api.cluster.kubectl.secret(SPACE, "lost-admin")
     api.delete("secret", "lost-admin", SPACE)
@@ -192,6 +192,10 @@ def test_a_lost_secret_is_never_replaced_while_there_is_data(api: Api) -> None:
     )
     starting(api, "lost", "data-lost-0")
     assert api.cluster.kubectl.secret(SPACE, "lost-admin") == values
+    # It goes with the server, as the one before would have.
+    api.delete("databaseinstance", "lost", SPACE)
+    api.gone("databaseinstance", "lost", SPACE)
+    assert api.get("secret", "lost-admin", SPACE) is None
 
 
 @pytest.mark.parametrize(
@@ -220,6 +224,132 @@ def test_what_would_cost_the_data_is_refused(api: Api, server: Object, reason: s
     assert after["spec"]["template"] == before["spec"]["template"]
     api.apply(instance("refused"))
     starting(api, "refused", "data-refused-0")
+
+
+PLACED: Object = {
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"pool": "databases", "disk": "ssd"},
+    "tolerations": [{"key": "databases", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {
+        "nodeAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 1, "preference": {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}}
+            ]
+        }
+    },
+    "topologySpreadConstraints": [
+        {
+            "maxSkew": 1,
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "tenantry"}},
+        }
+    ],
+}
+
+
+def pod_spec(api: Api, name: str) -> Object:
+    found = api.get("statefulset", name, SPACE)
+    assert found is not None
+    spec: Object = found["spec"]["template"]["spec"]
+    return spec
+
+
+def placed(api: Api, name: str, wanted: Object) -> None:
+    """Waits until the pod template has these of the fields of PLACED, and no others."""
+
+    def done(found: Object | None) -> bool:
+        spec = found["spec"]["template"]["spec"] if found else {}
+        return {field: spec[field] for field in PLACED if field in spec} == wanted
+
+    api.wait("statefulset", name, SPACE, done, 30)
+
+
+def test_pods_run_where_they_are_to_and_are_made_again_only_when_that_changes(api: Api) -> None:
+    api.apply(instance("placed", server=PLACED))
+    starting(api, "placed", "data-placed-0")
+    placed(api, "placed", PLACED)
+    pod = api.get("pod", "placed-0", SPACE)
+    assert pod is not None
+    assert pod["spec"]["imagePullSecrets"] == PLACED["imagePullSecrets"]
+    assert pod["spec"]["nodeSelector"] == PLACED["nodeSelector"]
+    # The operator's new defaults say the same: nothing is written.
+    before = api.get("statefulset", "placed", SPACE)
+    assert before is not None
+    api.cluster.kill_operator()
+    api.cluster.start_operator({**QUICK, "TENANTRY_INSTANCE_PODS": json.dumps(PLACED)})
+    api.apply(instance("placed"))
+    generation = (api.get("databaseinstance", "placed", SPACE) or {})["metadata"]["generation"]
+    api.wait(
+        "databaseinstance", "placed", SPACE, lambda i: i and i["status"]["observedGeneration"] == generation, 30
+    )
+    after = api.get("statefulset", "placed", SPACE)
+    assert after is not None
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    # Field by field, and each as a whole.
+    api.apply(instance("placed", server={"nodeSelector": {"pool": "large"}, "tolerations": []}))
+    rest = {name: value for name, value in PLACED.items() if name not in ("nodeSelector", "tolerations")}
+    placed(api, "placed", {**rest, "nodeSelector": {"pool": "large"}})
+    api.cluster.kill_operator()
+    api.cluster.start_operator(QUICK)
+    api.apply(instance("placed"))
+    placed(api, "placed", {})
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (
+            {"affinity": {"nodeAffinity": {"required": []}}},
+            'unknown field "spec.template.spec.affinity.nodeAffinity',
+        ),
+        (
+            {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": "x"}}},
+            "cannot unmarshal",
+        ),
+        (
+            {"tolerations": [{"operator": "Exists", "value": "x"}]},
+            "value must be empty when `operator` is 'Exists'",
+        ),
+        ({"nodeSelector": {"not a label": "x"}}, "not a label"),
+    ],
+)
+def test_what_the_api_server_refuses_is_told_in_its_words(api: Api, server: Object, words: str) -> None:
+    api.apply(instance("wrong"))
+    starting(api, "wrong", "data-wrong-0")
+    before = pod_spec(api, "wrong")
+    api.apply(instance("wrong", server=server))
+    told = api.trouble("databaseinstance", SPACE, "wrong", "ObjectRefused")
+    assert words in told["message"]
+    found = api.get("databaseinstance", "wrong", SPACE)
+    assert (condition(found or {}, "Stalled") or {})["status"] == "True"
+    assert pod_spec(api, "wrong") == before
+    # It is said once.
+    version = (found or {})["metadata"]["resourceVersion"]
+    time.sleep(3)
+    assert (api.get("databaseinstance", "wrong", SPACE) or {})["metadata"]["resourceVersion"] == version
+    api.apply(instance("wrong"))
+    starting(api, "wrong", "data-wrong-0")
+
+
+def test_an_affinity_has_its_size(api: Api) -> None:
+    api.apply(instance("wide", server={"affinity": {"nodeAffinity": {"note": "x" * 20_000}}}))
+    api.trouble("databaseinstance", SPACE, "wide", "AffinityTooLarge")
+
+
+def test_why_there_is_no_pod_is_told(api: Api) -> None:
+    """A StatefulSet says so in its events only."""
+    api.apply(instance("nobody", server={"priorityClassName": "nowhere"}))
+    starting(api, "nobody", "no PriorityClass with name nowhere was found")
+    made = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "somewhere"},
+        "value": 10,
+    }
+    api.apply(made, instance("nobody", server={"priorityClassName": "somewhere"}))
+    starting(api, "nobody", "data-nobody-0")
+    assert (api.get("pod", "nobody-0", SPACE) or {})["spec"]["priority"] == 10
 
 
 def test_volume_and_secret_stay_and_are_found_again(api: Api) -> None:
@@ -251,6 +381,36 @@ def test_everything_goes_when_it_is_asked_for(api: Api) -> None:
     api.delete("databaseinstance", "dropped", SPACE)
     api.gone("databaseinstance", "dropped", SPACE)
     assert parts(api, "dropped") == {}
+
+
+@pytest.mark.parametrize("engine", ["PostgreSQL", "MongoDB"])
+def test_one_that_never_could_be_made_can_be_deleted(api: Api, engine: str) -> None:
+    name = f"never-{engine.lower()}"
+    api.apply(instance(name, engine, deletionPolicy="Delete", server={"image": "example.org/other:1"}))
+    api.trouble("databaseinstance", SPACE, name, "ImageUnknown")
+    api.delete("databaseinstance", name, SPACE)
+    api.gone("databaseinstance", name, SPACE, 30)
+    assert parts(api, name) == {}
+
+
+def test_what_the_api_server_refuses_is_for_a_person_to_mend(api: Api) -> None:
+    resources = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
+    api.apply(instance("much", server={"resources": resources}))
+    told = api.trouble("databaseinstance", SPACE, "much", "ObjectRefused", 30)
+    assert "must be less than or equal to memory limit" in told["message"]
+    stalled = condition(api.get("databaseinstance", "much", SPACE) or {}, "Stalled")
+    assert stalled is not None
+    assert stalled["status"] == "True"
+    api.apply(instance("much"))
+    starting(api, "much", "data-much-0")
+    # So is a change of one that is there.
+    api.apply(instance("much", server={"resources": resources}))
+    api.trouble("databaseinstance", SPACE, "much", "ObjectRefused", 30)
+
+
+def test_a_name_may_begin_with_a_digit(api: Api) -> None:
+    api.apply(instance("1st"))
+    starting(api, "1st", "data-1st-0")
 
 
 # The operator is killed after every step

@@ -113,7 +113,7 @@ def test_a_new_version_in_git_reaches_all_that_follow_it(api: Api) -> None:
 
 def test_waves_come_one_after_the_other_and_soak(api: Api) -> None:
     waves = [
-        {"name": "canary", "selector": {"matchLabels": {"ring": "canary"}}, "soak": "4s"},
+        {"name": "canary", "selector": {"matchLabels": {"ring": "canary"}}, "soak": "8s"},
         {
             "name": "early",
             "selector": {"matchExpressions": [{"key": "ring", "operator": "In", "values": ["early"]}]},
@@ -134,7 +134,7 @@ def test_waves_come_one_after_the_other_and_soak(api: Api) -> None:
     api.apply(labelled(tenant(SPACE, "waves-d", "waves"), ring="canary"), tenant(SPACE, "waves-e", "waves"))
     for name, wanted in (("waves-d", "1.1"), ("waves-e", "1.0")):
         made = api.wait("tenant", name, SPACE, lambda t: t is not None and is_ready(t))
-        assert time.monotonic() - since < 3.5, "too slow to tell"
+        assert time.monotonic() - since < 7.5, "too slow to tell"
         assert made["status"]["databases"][0]["version"] == wanted
     status = ended(api, "waves-1.1", "Completed")
     assert [wave["name"] for wave in status["waves"]] == ["canary", "early", "default"]

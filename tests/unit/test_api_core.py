@@ -299,6 +299,22 @@ async def test_without_redis_each_counts_for_itself() -> None:
         await limiter.check("jane")
 
 
+@pytest.mark.parametrize("text", ["often", "0/hour", "1000/hour;5/second", "-1/hour", " "])
+def test_a_limit_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="TENANTRY_API_RATE_LIMIT"):
+        Limiter(Settings(rate_limit=text))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:sec#ret@localhost", "redis://:sec/ret@localhost", "localhost:6379", "http://h", "redis://h:port"],
+)
+def test_a_url_of_redis_that_is_none_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="TENANTRY_API_REDIS_URL") as caught:
+        Limiter(Settings(rate_limit="1/hour", redis_url=url))
+    assert "sec" not in str(caught.value)
+
+
 # The envelope
 
 

@@ -51,7 +51,7 @@ def serving(folder: Path) -> Iterator[str]:
             pytest.fail("it ended at once:\n" + "".join(log))
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 def test_healthz_while_the_cluster_is_away(tmp_path: Path) -> None:

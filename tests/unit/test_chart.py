@@ -13,7 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from tenantry_crds.common import DatabaseEngine
 from tenantry_crds.kinds import KINDS
 from tenantry_operator import telemetry
-from tenantry_operator.settings import InstanceDefaults, Settings
+from tenantry_operator.settings import InstanceDefaults, PodDefaults, Settings
 from tests.unit.chart import (
     CHART,
     NAMESPACE,
@@ -150,6 +150,7 @@ def test_values_reach_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "instances": {
             "enabled": False,
             "podAddresses": True,
+            "pods": {"imagePullSecrets": [{"name": "mine"}], "nodeSelector": {"pool": "databases"}},
             "defaults": {"PostgreSQL": {"image": "mirror.example/postgres:17", "storageClassName": "fast"}},
         },
         "operator": {
@@ -190,6 +191,9 @@ def test_values_reach_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
                 image="mirror.example/postgres:17", storage_class_name="fast"
             ),
         },
+        instance_pods=PodDefaults.model_validate(
+            {"imagePullSecrets": [{"name": "mine"}], "nodeSelector": {"pool": "databases"}}
+        ),
         lease_name="tenantry-operator",
         lease_duration=7.0,
     )
@@ -324,6 +328,7 @@ def test_network_policies_allow_what_is_listed_and_nothing_else() -> None:
         ({"operator": {"serverConcurrency": 0}}, "at '/operator/serverConcurrency': minimum: got 0, want 1"),
         ({"operator": {"metricsPort": 8081}}, "operator.livenessPort and operator.metricsPort are both 8081"),
         ({"log": {"level": "info"}}, "at '/log/level': value must be one of 'DEBUG'"),
+        ({"instances": {"pods": {"toleration": []}}}, "at '/instances/pods': additional properties 'toleration'"),
         ({"watchNamespaces": ["Shop"]}, "at '/watchNamespaces/0': 'Shop' does not match"),
         ({"operator": {"image": {"tag": 1.1}}}, "at '/operator/image/tag': got number, want string"),
         ({"commonLabels": {"helm.sh/chart": "x"}}, "at '/commonLabels/helm.sh~1chart'"),

@@ -140,6 +140,7 @@ def test_plans_come_with_it_and_can_be_left_out() -> None:
     [
         {"dialects": ["soap"]},
         {"rateLimit": "often"},
+        {"rateLimit": "0/hour"},
         {"wait": "soon"},
         {"maxBody": 1},
         {"autoscaling": {"cpu": 0}},

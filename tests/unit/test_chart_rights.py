@@ -33,6 +33,7 @@ SERVERS: Rights = {
         )
         for verb in ("get", "create", "patch", "delete")
     ),
+    ("list", "", "events"),
     *((verb, "apps", "statefulsets") for verb in ("list", "watch")),
     *((verb, "", "pods") for verb in ("get", "list", "watch")),
     *((verb, "", "persistentvolumeclaims") for verb in ("get", "list", "watch", "patch", "delete")),

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from tenantry_crds.common import ComputeResources, DatabaseEngine
+from tenantry_crds.pods import PodSettings
 from tenantry_operator.errors import Stalled
 from tenantry_operator.instances.manifests import redis
 from tenantry_operator.instances.manifests.design import Plan
 from tenantry_operator.instances.manifests.flavours import check_change, flavour
-from tenantry_operator.instances.manifests.render import GENERATION, RENDERED, render
-from tenantry_operator.instances.objects import changeable, covers, fits
+from tenantry_operator.instances.manifests.render import GENERATION, RENDERED, Rendered, parts, render
+from tenantry_operator.instances.objects import change, changeable, covers, fits
+from tenantry_operator.podsettings import LONGEST_AFFINITY, fields, over
 
 Object = dict[str, Any]
+DATA = Path(__file__).parent / "data"
 
 IMAGES = {
     "postgres:18": DatabaseEngine.POSTGRESQL,
@@ -59,6 +62,7 @@ def test_a_server_is_made_of_these_objects(image: str) -> None:
         ("PodDisruptionBudget", "main"),
         ("StatefulSet", "main"),
     ]
+    assert [(resource.kind, name) for resource, name in parts("main")] == list(found)
     for body in found.values():
         assert body["metadata"]["labels"]["tenantry.dev/instance"] == "main"
         assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tenantry"
@@ -294,3 +298,130 @@ def test_postgres_that_is_not_up_in_time_is_asked_for_again() -> None:
     done = subprocess.run(["timeout", "0.3", *command[2:asked], "false"], timeout=20, check=False)
 
     assert done.returncode
+
+
+# What pods get besides their containers
+
+FULL: Object = {
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"pool": "databases"},
+    "tolerations": [{"key": "databases", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}},
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+    ],
+    "priorityClassName": "databases",
+}
+
+
+def settings(**given: Any) -> PodSettings:
+    return PodSettings.model_validate(given)
+
+
+def stateful_set(image: str = "postgres:18", **given: Any) -> Rendered:
+    return render(planned(image, pods=settings(**given)))[-1]
+
+
+def patched(kept: Object, patch: Object) -> Object:
+    """What a JSON merge patch makes of an object (RFC 7396)."""
+    found = dict(kept)
+    for name, value in patch.items():
+        if value is None:
+            found.pop(name, None)
+        elif isinstance(value, dict):
+            before = found.get(name)
+            found[name] = patched(before if isinstance(before, dict) else {}, value)
+        else:
+            found[name] = value
+    return found
+
+
+def changed(before: Rendered, after: Rendered) -> Object:
+    """A StatefulSet after the operator has mended it; the API server has filled in its own."""
+    kept = as_the_api_server_keeps_it(before.body)
+    assert not covers(kept, changeable(after))
+    kept["metadata"]["resourceVersion"] = "7"
+    return patched(kept, change(after, kept))
+
+
+RECORDED = {
+    "postgres:18": "3c5a984cddc74cd247d407dca6ad4cfa",
+    "registry.example:5000/library/postgres:17-alpine": "7269da0901b6de44fa2719d7a7cc336c",
+    "mariadb:11.4": "1b844fced3d08d87c7017eea627dcfbc",
+    "mysql:8.4": "bdc80dc0d8ed8026fbe930f91681ee14",
+    "valkey/valkey:8": "33dad34d9136c3661129d6bda9f0c8ae",
+    "redis:7": "79117ba34ee47420c09de72e1e8f9260",
+    "ghcr.io/ferretdb/ferretdb:1.24": "529e0a903adccd69bdd258044711da4d",
+    "mongo:8": "1cd6d0a6353369c6e6b9ba6b39a64c67",
+}
+"""Digests of StatefulSets as they were made before pods had settings."""
+
+
+def test_the_recorded_server_is_made_as_it_was() -> None:
+    """Another pod template is another pod: with an upgrade of the operator all such servers would restart."""
+    recorded = json.loads((DATA / "statefulset-postgres.json").read_text(encoding="utf-8"))
+    assert objects("postgres:18")["StatefulSet", "main"] == recorded
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_who_says_nothing_of_pods_has_the_same_server_as_before(image: str) -> None:
+    for nothing in (settings(), settings(nodeSelector={}, tolerations=[], affinity={}, priorityClassName="")):
+        metadata = render(planned(image, pods=nothing))[-1].body["metadata"]
+        assert metadata["annotations"] == {RENDERED: RECORDED[image]}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_pods_get_what_is_asked_for(image: str) -> None:
+    pod = pod_of(image, pods=settings(**FULL))
+
+    assert {name: pod[name] for name in FULL} == FULL
+    assert {name: value for name, value in pod.items() if name not in FULL} == pod_of(image)
+
+
+def test_an_instance_says_it_over_the_default_field_by_field() -> None:
+    default = settings(
+        nodeSelector={"pool": "a", "disk": "ssd"}, tolerations=[{"key": "a"}], priorityClassName="low"
+    )
+    found = over(settings(nodeSelector={"pool": "b"}, tolerations=[]), default)
+    assert fields(found) == {"nodeSelector": {"pool": "b"}, "priorityClassName": "low"}
+    # Saying what the default says is no change, and no other pod.
+    same = over(settings(priorityClassName="low"), default)
+    assert render(planned("postgres:18", pods=same)) == render(planned("postgres:18", pods=default))
+
+
+def test_what_is_asked_for_anew_takes_the_place_of_what_was() -> None:
+    before = stateful_set(
+        nodeSelector={"pool": "a", "disk": "ssd"}, affinity={"nodeAffinity": {"x": 1}}, priorityClassName="low"
+    )
+    after = stateful_set(nodeSelector={"pool": "b"}, affinity={"podAffinity": {"y": 1}})
+
+    spec = changed(before, after)["spec"]["template"]["spec"]
+
+    assert spec["nodeSelector"] == {"pool": "b"}
+    assert spec["affinity"] == {"podAffinity": {"y": 1}}
+    assert "priorityClassName" not in spec
+
+
+def test_what_is_asked_for_no_more_is_taken_away() -> None:
+    kept = changed(stateful_set(**FULL), stateful_set())
+
+    assert not FULL.keys() & kept["spec"]["template"]["spec"].keys()
+    assert kept["metadata"]["annotations"].keys() == {RENDERED}
+
+
+def test_what_somebody_else_set_stays_when_another_field_is_asked_for() -> None:
+    """Before the operator knew of these fields, people patched StatefulSets."""
+    kept = as_the_api_server_keeps_it(stateful_set().body)
+    kept["spec"]["template"]["spec"]["tolerations"] = [{"key": "mine"}]
+    kept["metadata"]["resourceVersion"] = "7"
+
+    spec = patched(kept, change(stateful_set(priorityClassName="high"), kept))["spec"]["template"]["spec"]
+
+    assert spec["tolerations"] == [{"key": "mine"}]
+    assert spec["priorityClassName"] == "high"
+
+
+def test_an_affinity_is_not_kept_a_thousand_times_at_any_size() -> None:
+    with pytest.raises(Stalled, match="AffinityTooLarge"):
+        stateful_set(affinity={"nodeAffinity": {"note": "x" * LONGEST_AFFINITY}})
+    stateful_set(affinity={"nodeAffinity": {"note": "x" * (LONGEST_AFFINITY // 2)}})

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tenantry_operator.blueprints import lint as module
-from tenantry_operator.blueprints.lint import Finding, FindingKind, lint, refused
+from tenantry_operator.blueprints import squawk
+from tenantry_operator.blueprints.findings import Finding, FindingKind
+from tenantry_operator.blueprints.lint import lint, refused
 from tenantry_operator.engines.base import Migration
 from tenantry_operator.errors import Retryable
 
@@ -363,9 +364,9 @@ async def test_an_empty_database_has_nothing_to_lose() -> None:
 
 
 def test_squawk_knows_the_rules_that_are_decided_upon() -> None:
-    names = {*module._KINDS, *module._INCLUDED.split(","), *module._EXCLUDED.split(",")}
+    names = {*squawk._KINDS, *squawk._INCLUDED.split(","), *squawk._EXCLUDED.split(",")}
     names -= {"syntax-error", "unused-ignore", "too-many-findings"}  # which it does not let be switched off
-    command = [module._program(), "--exclude", ",".join(names)]
+    command = [squawk._program(), "--exclude", ",".join(names)]
     done = subprocess.run(command, check=False, input="DROP TABLE a", text=True, capture_output=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -407,7 +408,7 @@ async def test_a_squawk_that_fails_is_never_taken_for_one_that_finds_nothing(
 ) -> None:
     stand_in(monkeypatch, tmp_path, body)
     if "sleep" in body:
-        monkeypatch.setattr(module, "_TIMEOUT", 0.5)
+        monkeypatch.setattr(squawk, "_TIMEOUT", 0.5)
     begun = time.monotonic()
     with pytest.raises(Retryable, match=message) as caught:
         await lint(transacted("DROP TABLE a"))
@@ -440,7 +441,7 @@ async def test_a_squawk_that_is_not_there_is_to_be_installed(
 
 
 async def test_more_than_can_be_read_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_OUTPUT", 100_000)
+    monkeypatch.setattr(squawk, "_MOST_OUTPUT", 100_000)
     found = await lint(transacted("DROP TABLE a;\n" * 5000, "DROP TABLE b"))
     assert [(f.migration, f.rule, f.kind, f.line) for f in found] == [
         ("m1", "ban-drop-table", D, 1),

@@ -61,6 +61,32 @@ def test_pods_have_no_rights_that_they_do_not_need() -> None:
     assert (strict["securityContext"]["runAsUser"], strict["securityContext"]["runAsNonRoot"]) == (1000, True)
 
 
+def test_who_says_nothing_of_pods_has_the_same_deployment_as_before() -> None:
+    """Another pod template is another pod: with an upgrade of the operator all services would restart."""
+    found = build.deployment(TENANT, wanted(port=8000))["metadata"]["annotations"]
+    assert found == {build.DIGEST_ANNOTATION: "e25311f2836dbbbf"}
+
+
+def test_pods_get_registries_and_a_place_to_run() -> None:
+    asked = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "web"},
+        "tolerations": [{"key": "web", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "zone",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "matchLabelKeys": ["tenantry.dev/tenant"],
+            }
+        ],
+        "priorityClassName": "web",
+    }
+    spec = build.deployment(TENANT, wanted(**asked))["spec"]["template"]["spec"]
+    assert {name: spec[name] for name in asked} == asked
+
+
 def test_the_tenant_owns_what_is_made_for_it() -> None:
     for made in (build.deployment(TENANT, wanted(port=80)), build.service(TENANT, wanted(port=80))):
         assert made is not None

@@ -93,6 +93,15 @@ namespace: {{ .Release.Namespace }}
 {{- end }}
 {{- end }}
 
+{{/* Of a map, as JSON: what is not empty. */}}
+{{- define "tenantry.given" -}}
+{{- $given := dict }}
+{{- range $name, $value := . }}
+{{- if $value }}{{ $_ := set $given $name $value }}{{ end }}
+{{- end }}
+{{- $given | toJson }}
+{{- end }}
+
 {{/* Call with (list $ "operator"): the part of a pod's spec that is the same for both components. */}}
 {{- define "tenantry.podPlacement" -}}
 {{- $root := index . 0 -}}

@@ -1,92 +1,24 @@
 """What in a version's migrations destroys data, blocks the tenants' sessions, or cannot run: PostgreSQL.
 
-Most of it the program squawk finds, of the package squawk-cli; https://squawkhq.com/docs/rules explains its
-rules. Added is what it cannot know (how migrations are run, what the ones before have made) and what it
-lets pass. What stands in strings, such as the body of a function or of DO, nobody looks into.
+Most of it squawk finds (:mod:`~tenantry_operator.blueprints.squawk`). Added is what it cannot know (how migrations
+are run, what the ones before have made) and what it lets pass. What stands in strings, such as the body of a
+function or of DO, nobody looks into.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib.metadata
-import json
-import os
 import re
-import signal
-import sys
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-from typing import Any
 
+from tenantry_operator.blueprints import squawk
+from tenantry_operator.blueprints.findings import Finding, FindingKind
 from tenantry_operator.engines.base import Migration
 from tenantry_operator.engines.postgres.lexer import lexemes, line_of, split
-from tenantry_operator.errors import Retryable
-
-
-class FindingKind(StrEnum):
-    """How bad it is, the worst first."""
-
-    DESTRUCTIVE = "Destructive"
-    """Data is lost."""
-    BLOCKING = "Blocking"
-    """A table is locked while it is read or rewritten, or applications of the version before miss something."""
-    INVALID = "Invalid"
-    """It fails when it is run, or ends otherwise than it says."""
-    ADVICE = "Advice"
-    """It works, and could be better."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A statement that deserves a second look."""
-
-    migration: str
-    """The migration's name."""
-    rule: str
-    """What it breaks: a rule of squawk's, or one of this module."""
-    kind: FindingKind
-    line: int | None
-    """The line in the migration, from 1; None: the migration as a whole."""
-    message: str
-    """What is wrong, and what to write instead; at most 400 characters."""
-
 
 _D, _B, _I, _A = FindingKind
-_RULES = {
-    _D: "ban-drop-column ban-drop-database ban-drop-schema ban-drop-sequence ban-drop-table ban-truncate-cascade",
-    _B: """adding-field-with-default adding-foreign-key-constraint adding-not-nullable-field adding-required-field
-        adding-serial-primary-key-field ban-alter-domain-with-add-constraint ban-alter-identity
-        ban-detach-inheritance ban-drop-default ban-drop-domain ban-drop-extension ban-drop-function
-        ban-drop-generated-expression ban-drop-not-null ban-drop-type ban-drop-view ban-revoke ban-set-schema
-        changing-column-type constraint-missing-not-valid disallowed-unique-constraint renaming-column
-        renaming-object renaming-table require-concurrent-index-creation require-concurrent-index-deletion
-        require-concurrent-partition-detach require-concurrent-reindex""",
-    _I: "ban-duplicate-column-assignments syntax-error too-many-findings",
-    # ban-drop-constraint: applications go on, and it is done in a moment.
-    _A: """ban-char-field ban-create-domain-with-constraint ban-drop-constraint identifier-too-long
-        prefer-bigint-over-int prefer-bigint-over-smallint prefer-identity prefer-text-field prefer-timestamp-tz
-        require-enum-value-ordering unused-ignore""",
-}
-_KINDS = {rule: kind for kind, rules in _RULES.items() for rule in rules.split()}
-_INCLUDED = "ban-detach-inheritance,ban-revoke"
-"""Off unless asked for. So are others, and stay it: they are about what a ``rollback`` is for (ban-create-policy,
-ban-replace-view-function, ...), what has no other way (ban-add-column, ban-new-write-restriction), or the schema
-in names (require-table-schema), which a migration is not to know: it runs in that of the tenant."""
-_EXCLUDED = (
-    # The operator sets the timeouts, and begins and ends the transactions: see not-in-transaction.
-    "require-lock-timeout,require-statement-timeout,require-timeout-settings,"
-    "ban-concurrent-index-creation-in-transaction,ban-uncommitted-transaction,transaction-nesting,"
-    # In a transaction nothing is repeated by halves; outside of one, see not-repeatable.
-    "prefer-robust-stmts,"
-    # REPACK came with PostgreSQL 19: see exclusive-lock.
-    "prefer-repack"
-)
-_TIMEOUT = 30.0  # seconds for one migration
-_MOST_OUTPUT = 16 * 1024 * 1024  # bytes; 512 KiB of nothing but columns, with a fault in each, give 11 MiB
 
 # Statements are matched as _words has them: lower case, single spaces, "()" for whatever is in parentheses. No
 # pattern looks ahead from more than one place: matching holds the interpreter, and texts are long.
@@ -166,11 +98,13 @@ async def lint(migrations: Sequence[Migration], *, created: Collection[str] = ()
         text = _UNFIT.sub(" ", re.sub("\r\n?", "\n", migration.text))
         data = text.encode()
         statements, own = await asyncio.to_thread(_examine, migration, text, made)
-        reports = await _squawk(migration, data)
+        reports = await squawk.examine(migration, data)
         readable = await asyncio.to_thread(_readable, data, statements, reports)
         if readable != data:
             # It says nothing of the others when there is a statement that it cannot read.
-            reports += [entry for entry in await _squawk(migration, readable) if entry[1].rule != "syntax-error"]
+            reports += [
+                entry for entry in await squawk.examine(migration, readable) if entry[1].rule != "syntax-error"
+            ]
         own += await asyncio.to_thread(_judge, statements, reports)
         found += sorted(own, key=lambda finding: finding.line or 0)
     return tuple(finding for kind in FindingKind for finding in found if finding.kind is kind)
@@ -183,9 +117,6 @@ class _Statement:
     start: int
     end: int
     harmless: frozenset[str]
-
-
-_Report = tuple[int, Finding]  # what squawk found, and where: in bytes
 
 
 class _Made:
@@ -295,7 +226,7 @@ def _own(migration: Migration, words: tuple[str, ...], made: _Made) -> Iterator[
             yield rule, kind, message
 
 
-def _judge(statements: list[_Statement], reports: Iterable[_Report]) -> list[Finding]:
+def _judge(statements: list[_Statement], reports: Iterable[squawk.Report]) -> list[Finding]:
     """What of squawk's reports matters here, each once."""
     found: dict[Finding, None] = {}
     broken: set[_Statement | None] = set()
@@ -318,82 +249,10 @@ def _at(statements: Sequence[_Statement], at: int) -> _Statement | None:
     return statements[index - 1] if index else None
 
 
-def _readable(data: bytes, statements: Sequence[_Statement], reports: Iterable[_Report]) -> bytes:
+def _readable(data: bytes, statements: Sequence[_Statement], reports: Iterable[squawk.Report]) -> bytes:
     """The text without the statements that have a syntax error; what is left stays where it is."""
     rest = bytearray(data)
     for statement in {_at(statements, at) for at, finding in reports if finding.rule == "syntax-error"}:
         if statement is not None:
             rest[statement.start : statement.end] = re.sub(rb"[^\n]", b" ", data[statement.start : statement.end])
     return bytes(rest)
-
-
-def _program() -> Path:
-    """Where squawk is: beside the interpreter, else where its package says. PATH is not asked."""
-    places = [Path(sys.executable).parent / "squawk"]
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for file in importlib.metadata.files("squawk-cli") or ():
-            places += [Path(str(file.locate())).resolve()] if file.name == "squawk" else []
-    for place in filter(Path.is_file, places):
-        return place
-    raise Retryable("LintFailed", "there is no program squawk: install the Python package squawk-cli")
-
-
-async def _squawk(migration: Migration, data: bytes) -> list[_Report]:
-    """What squawk says to a text; raises LintFailed when that cannot be told."""
-    what, program = f"{migration.what} could not be linted", _program()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            "--reporter=json",
-            f"--config={os.devnull}",  # otherwise, any .squawk.toml of the folder or above it
-            "--pg-version=16",
-            f"--include={_INCLUDED}",
-            f"--exclude={_EXCLUDED}",
-            "--assume-in-transaction" if migration.transactional else "--no-assume-in-transaction",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"RAYON_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise Retryable("LintFailed", f"{what}: {program} does not start: {error.strerror}") from None
-    try:
-        async with asyncio.timeout(_TIMEOUT):
-            output, complaint = await process.communicate(data)
-    except TimeoutError:
-        raise Retryable("LintFailed", f"{what}: squawk took longer than {_TIMEOUT:g} seconds") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            # What it still wrote has to be read before its end is seen.
-            await process.communicate()
-    if (code := process.returncode) not in (0, 1):
-        said = " ".join(complaint.decode(errors="replace").split())[:200]
-        raise Retryable("LintFailed", f"{what}: squawk ended with {code}: {said or 'it says nothing'}")
-    if len(output) > _MOST_OUTPUT:
-        message = "There is more to find than can be read: mend its syntax, or make several migrations of it."
-        return [(-1, Finding(migration.name, "too-many-findings", _I, None, message))]
-    reports = await asyncio.to_thread(_read, migration, output, data)
-    if reports is None or code != bool(reports):
-        raise Retryable("LintFailed", f"{what}: what squawk says is not understood: {output[:100]!r}")
-    return reports
-
-
-def _read(migration: Migration, output: bytes, data: bytes) -> list[_Report] | None:
-    """squawk's JSON, in which lines count from 0, and columns are bytes; None when it is something else."""
-    starts = [0, *(match.end() for match in re.finditer(b"\n", data))]
-
-    def report(entry: dict[str, Any]) -> _Report:
-        # A rule that nobody has judged yet is not let through.
-        line, rule, kind = int(entry["line"]), str(entry["rule_name"]), _KINDS.get(entry["rule_name"], _B)
-        message = " ".join(filter(None, (str(entry["message"]), entry["help"])))[:400]
-        return starts[line] + int(entry["column"]), Finding(migration.name, rule, kind, line + 1, message)
-
-    # With a hook in Python, other threads get their turn while a long output is read.
-    with contextlib.suppress(ValueError, LookupError, TypeError):
-        reports = json.loads(output, object_hook=report)
-        if isinstance(reports, list) and all(isinstance(entry, tuple) for entry in reports):
-            return reports
-    return None

@@ -7,7 +7,8 @@ from typing import Any
 from tenantry_crds.blueprint_version import MAX_FINDINGS
 from tenantry_crds.common import ACKNOWLEDGE_ANNOTATION
 from tenantry_operator.blueprints.chains import Version
-from tenantry_operator.blueprints.lint import Finding, lint, refused
+from tenantry_operator.blueprints.findings import Finding
+from tenantry_operator.blueprints.lint import lint, refused
 from tenantry_operator.errors import Stalled
 
 Object = dict[str, Any]

@@ -1,13 +1,14 @@
 """PostgreSQL that CloudNativePG runs.
 
 Source: https://cloudnative-pg.io/documentation/current/ ("Connecting from an application", "Certificates",
-"Declarative hibernation"). A Cluster takes its volumes with it, so ``deletionPolicy: Retain`` keeps it, asleep.
+"Declarative hibernation", "Scheduling"). A Cluster takes its volumes with it, so ``deletionPolicy: Retain`` keeps
+it, asleep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from tenantry_crds.database_instance import CloudNativePGServer
 from tenantry_operator.conditions import find
@@ -17,6 +18,7 @@ from tenantry_operator.instances import admin_secrets, postgres_admin
 from tenantry_operator.instances.foreign import Foreign
 from tenantry_operator.instances.manifests import postgres
 from tenantry_operator.instances.manifests.design import admin_secret
+from tenantry_operator.instances.manifests.paths import Path
 from tenantry_operator.instances.provider import Instance
 from tenantry_operator.kube import PODS, SECRETS, NotFound, Resource
 
@@ -32,6 +34,16 @@ class CloudNativePG(Foreign):
     resource = CLUSTERS
     operator = "CloudNativePG"
     admin = postgres.ADMIN
+    pods: ClassVar[Mapping[Path, Path]] = {
+        ("imagePullSecrets",): ("spec", "imagePullSecrets"),
+        ("nodeSelector",): ("spec", "affinity", "nodeSelector"),
+        ("tolerations",): ("spec", "affinity", "tolerations"),
+        ("affinity", "nodeAffinity"): ("spec", "affinity", "nodeAffinity"),
+        ("affinity", "podAffinity"): ("spec", "affinity", "additionalPodAffinity"),
+        ("affinity", "podAntiAffinity"): ("spec", "affinity", "additionalPodAntiAffinity"),
+        ("topologySpreadConstraints",): ("spec", "topologySpreadConstraints"),
+        ("priorityClassName",): ("spec", "priorityClassName"),
+    }
 
     def server(self, instance: Instance) -> CloudNativePGServer:
         """The part of the spec that is CloudNativePG's."""
@@ -61,7 +73,7 @@ class CloudNativePG(Foreign):
         size: str | None = (found["spec"].get("storage") or {}).get("size")
         return size
 
-    def data_of(self, instance: Instance, found: Object | None) -> str | None:
+    async def data_of(self, instance: Instance, found: Object | None) -> str | None:
         """The superuser, whose Secret CloudNativePG keeps, gives the administrator another password."""
         return None
 

@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 from tenantry_crds.database_instance import RunnableServer
 from tenantry_crds.quantities import parse_quantity
-from tenantry_operator import telemetry
+from tenantry_operator import podsettings, telemetry
 from tenantry_operator.conditions import find
 from tenantry_operator.errors import Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.instances import admin_secrets
 from tenantry_operator.instances.manifests.design import admin_secret, labels_of
-from tenantry_operator.instances.manifests.render import RENDERED, Rendered, digest
+from tenantry_operator.instances.manifests.paths import Path, dig, put
+from tenantry_operator.instances.manifests.render import RENDERED, Rendered, digest, marked
 from tenantry_operator.instances.objects import Objects, check_own, is_own
 from tenantry_operator.instances.provider import Instance, Notes
 from tenantry_operator.kube import KubeClient, NotFound, Resource
@@ -36,6 +37,8 @@ class Foreign(ABC):
     """Its name, for messages."""
     admin: ClassVar[str]
     """The login of the administrator."""
+    pods: ClassVar[Mapping[Path, Path]]
+    """Where the custom resource has what a pod's spec has: what pods get besides their containers."""
 
     def __init__(self, kube: KubeClient, settings: Settings) -> None:
         self._kube = kube
@@ -89,7 +92,7 @@ class Foreign(ABC):
             instance,
             admin_secret(instance.name),
             lambda: {"username": self.admin, "password": new_password()},
-            data=self.data_of(instance, found),
+            data=await self.data_of(instance, found),
             keys=("username", "password"),
         )
         rendered = self._render(instance, storage)
@@ -97,7 +100,7 @@ class Foreign(ABC):
         reached(f"made-{self.resource.plural}")
         await self.check_up(instance, found or {})
 
-    def data_of(self, instance: Instance, found: Object | None) -> str | None:
+    async def data_of(self, instance: Instance, found: Object | None) -> str | None:
         """What has data that the administrator's password is for; None: another password would do."""
         return f"{self.resource.kind} {instance.name}" if found is not None else None
 
@@ -124,8 +127,13 @@ class Foreign(ABC):
             },
             "spec": self.spec(instance, storage),
         }
+        pods = podsettings.fields(podsettings.over(self.server(instance), self._settings.instance_pods))
+        for source, target in self.pods.items():
+            value = dig(pods, source)
+            if value is not None:
+                body = put(body, target, value)
         body["metadata"]["annotations"][RENDERED] = digest(body)
-        return Rendered(self.resource, body)
+        return marked(Rendered(self.resource, body, pods=tuple(self.pods.values())))
 
     async def check_up(self, instance: Instance, found: Object) -> None:
         """:raises Waiting: InstanceStarting, with what the other operator says."""

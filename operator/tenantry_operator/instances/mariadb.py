@@ -7,7 +7,8 @@ the MariaDB operator scales it back.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from tenantry_crds.database_instance import MariaDBServer
 from tenantry_operator import telemetry
@@ -17,6 +18,7 @@ from tenantry_operator.instances import admin_secrets
 from tenantry_operator.instances.foreign import Foreign
 from tenantry_operator.instances.manifests import mysql
 from tenantry_operator.instances.manifests.design import admin_secret
+from tenantry_operator.instances.manifests.paths import Path
 from tenantry_operator.instances.provider import Instance
 from tenantry_operator.kube import CLAIMS, PODS, STATEFUL_SETS, Resource
 
@@ -32,6 +34,19 @@ class MariaDB(Foreign):
     resource = MARIADBS
     operator = "the MariaDB operator"
     admin = mysql.ADMIN
+    pods: ClassVar[Mapping[Path, Path]] = {
+        path: ("spec", *path)
+        for path in (
+            ("imagePullSecrets",),
+            ("nodeSelector",),
+            ("tolerations",),
+            ("affinity", "nodeAffinity"),
+            ("affinity", "podAffinity"),
+            ("affinity", "podAntiAffinity"),
+            ("topologySpreadConstraints",),
+            ("priorityClassName",),
+        )
+    }
 
     def server(self, instance: Instance) -> MariaDBServer:
         """The part of the spec that is the MariaDB operator's."""
@@ -62,23 +77,12 @@ class MariaDB(Foreign):
         size: str | None = (found["spec"].get("storage") or {}).get("size")
         return size
 
-    async def ensure(self, instance: Instance) -> None:
-        """See :meth:`Foreign.ensure`; a volume of an earlier instance has data, too."""
-        if await self.own(instance) is None:
-            await self._check_secret(instance)
-        await super().ensure(instance)
-
-    async def _check_secret(self, instance: Instance) -> None:
+    async def data_of(self, instance: Instance, found: Object | None) -> str | None:
+        """A volume of an earlier instance has data, too."""
+        if found is not None:
+            return await super().data_of(instance, found)
         claim = await self._claim(instance, 0)
-        if claim is not None:
-            await admin_secrets.ensure(
-                self._kube,
-                instance,
-                admin_secret(instance.name),
-                dict,
-                data=f"PersistentVolumeClaim {claim['metadata']['name']}",
-                keys=("username", "password"),
-            )
+        return f"PersistentVolumeClaim {claim['metadata']['name']}" if claim is not None else None
 
     async def check_up(self, instance: Instance, found: Object) -> None:
         """Also looks at the StatefulSet: while suspended, and just after, the MariaDB stays ready in words."""
@@ -134,14 +138,16 @@ class MariaDB(Foreign):
         there = await self._objects.find(STATEFUL_SETS, (instance.namespace, instance.name))
         if there is None:
             return None
-        owners = {owner.get("uid") for owner in there["metadata"].get("ownerReferences") or []}
-        if found["metadata"]["uid"] not in owners:
-            raise Stalled(
-                "NameTaken",
-                f"StatefulSet {instance.namespace}/{instance.name} was not made for {instance.what} and is left "
-                "alone: rename or delete it",
-            )
-        return there
+        owners = there["metadata"].get("ownerReferences") or []
+        if any(owner.get("uid") == found["metadata"]["uid"] for owner in owners):
+            return there
+        if any((owner.get("kind"), owner.get("name")) == (MARIADBS.kind, instance.name) for owner in owners):
+            raise self.starting(instance, f"StatefulSet {instance.name} of an earlier MariaDB is not gone yet")
+        raise Stalled(
+            "NameTaken",
+            f"StatefulSet {instance.namespace}/{instance.name} was not made for {instance.what} and is left "
+            "alone: rename or delete it",
+        )
 
     async def remove(self, instance: Instance) -> None:
         """The MariaDB goes; its volumes only with ``deletionPolicy: Delete``."""

@@ -12,11 +12,20 @@ import structlog
 
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, Store, key_of
-from tenantry_operator.errors import Retryable, Stalled
+from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 from tenantry_operator.instances.manifests.design import labels_of
-from tenantry_operator.instances.manifests.render import RENDERED, Rendered
+from tenantry_operator.instances.manifests.paths import dig, put
+from tenantry_operator.instances.manifests.render import PODS, RENDERED, Rendered
 from tenantry_operator.instances.provider import Instance
-from tenantry_operator.kube import Conflict, KubeClient, NotFound, Resource
+from tenantry_operator.kube import (
+    NAMESPACE_ENDS,
+    ApiError,
+    Conflict,
+    KubeClient,
+    NotFound,
+    Resource,
+    merge_patch,
+)
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -24,6 +33,12 @@ _log = structlog.get_logger(__name__)
 _LOOK_AGAIN = 300.0
 """Seconds for which an object that is not watched is taken to be as it was."""
 
+
+_REFUSED = frozenset({400, 403, 422})
+"""Statuses that say that the object is wrong, or not allowed; an admission webhook may use any of them."""
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.){200,}"')
+"""What the API server quotes in full: to a patch that it cannot read it says the whole object."""
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[mkMGTPE]|[KMGTPE]i)?")
 _UNITS = {"": Decimal(1), "m": Decimal("0.001"), "k": Decimal(1000)}
@@ -85,7 +100,7 @@ class Objects:
 
         :param always: look at it, even if it was looked at lately.
         :returns: the object; None when it was looked at lately and need not be again.
-        :raises Stalled: NameTaken, when another's object has its name.
+        :raises Stalled: NameTaken, when another's object has its name; ObjectRefused.
         """
         resource, wanted = rendered.resource, rendered.body
         key = key_of(wanted)
@@ -100,40 +115,58 @@ class Objects:
         if found is None:
             found = await self.find(resource, key)
         if found is None:
-            found = await self._create(resource, wanted)
+            found = await self._create(instance, rendered)
         check_own(instance, resource, found)
         if "deletionTimestamp" in found["metadata"]:
             raise Retryable("ObjectChanging", f"{resource.kind} {'/'.join(key)} is being deleted, and made again")
         if not covers(found, changeable(rendered)):
-            found = await self._mend(rendered, found, mark)
+            found = await self._mend(instance, rendered, found, mark)
         self._looked[resource, key] = (mark, now)
         return found
 
-    async def _create(self, resource: Resource, wanted: Object) -> Object:
+    async def _create(self, instance: Instance, rendered: Rendered) -> Object:
+        resource, wanted = rendered.resource, rendered.body
         telemetry.api_writes.labels("create", resource.plural).inc()
         namespace, name = key_of(wanted)
         try:
-            made = await self._kube.create(resource, namespace, wanted)
+            made = await self._kube.create(resource, namespace, wanted, strict=bool(rendered.given))
         except Conflict:
             raise Retryable(
                 "ObjectChanging", f"{resource.kind} {namespace}/{name} was made by somebody else just now"
             ) from None
+        except ApiError as error:
+            raise _refused(error, instance, rendered) from error
         self._remember(resource, made)
         return made
 
-    async def _mend(self, rendered: Rendered, found: Object, mark: str) -> Object:
+    async def check(self, instance: Instance, rendered: Rendered) -> None:
+        """Asks whether the API server would take an object, before the one that is there goes for it.
+
+        :raises Stalled: ObjectRefused.
+        """
+        resource, body = rendered.resource, rendered.body
+        try:
+            await self._kube.create(resource, instance.namespace, body, strict=bool(rendered.given), dry_run=True)
+        except Conflict:
+            return  # it is looked at first, and only then found to be there
+        except ApiError as error:
+            raise _refused(error, instance, rendered) from error
+
+    async def _mend(self, instance: Instance, rendered: Rendered, found: Object, mark: str) -> Object:
         resource, wanted = rendered.resource, changeable(rendered)
         key = key_of(wanted)
         known = (found["metadata"].get("annotations") or {}).get(RENDERED)
         if known == mark and self._futile.get((resource, key)) == mark:
             return found  # somebody, such as an admission webhook, changes it each time
-        metadata = {**wanted["metadata"], "resourceVersion": found["metadata"]["resourceVersion"]}
+        patch = change(rendered, found)
         telemetry.api_writes.labels("patch", resource.plural).inc()
         _log.info("an object is brought to what it should be", kind=resource.kind, object="/".join(key))
         try:
-            written = await self._kube.patch(resource, *key, {**wanted, "metadata": metadata})
+            written = await self._kube.patch(resource, *key, patch, strict=bool(rendered.given))
         except Conflict as error:
             raise Retryable("ObjectChanging", f"{resource.kind} {'/'.join(key)} changed: {error}") from None
+        except ApiError as error:
+            raise _refused(error, instance, rendered) from error
         self._remember(resource, written)
         if not covers(written, wanted):
             _log.warning("an object does not stay as it is written", kind=resource.kind, object="/".join(key))
@@ -169,6 +202,36 @@ def changeable(rendered: Rendered) -> Object:
         return rendered.body
     spec = {name: value for name, value in rendered.body["spec"].items() if name in rendered.mutable}
     return {**rendered.body, "spec": spec}
+
+
+def change(rendered: Rendered, found: Object) -> Object:
+    """The JSON merge patch that brings an object to what is wanted of it, from the version that was found."""
+    wanted = changeable(rendered)
+    meta = found["metadata"]
+    patch: Object = {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": meta["resourceVersion"]}}
+    earlier = (meta.get("annotations") or {}).get(PODS)
+    for path in rendered.pods:
+        before, after = dig(found, path), dig(wanted, path)
+        if after is None and ".".join(path) in (earlier or "").split(","):
+            patch = put(patch, path, None)
+        elif isinstance(after, Mapping) and isinstance(before, Mapping):
+            # In a merge patch, what an object had stays unless it is taken away by name.
+            patch = put(patch, path, merge_patch(before, after) or {})
+    if earlier is not None and not rendered.given:
+        patch = put(patch, ("metadata", "annotations", PODS), None)
+    return patch
+
+
+def _refused(error: ApiError, instance: Instance, rendered: Rendered) -> ReconcileError:
+    """What it means that the API server does not take an object: what does not pass by itself stalls."""
+    if error.status not in _REFUSED or error.reason == NAMESPACE_ENDS:
+        return error
+    said = _QUOTED.sub('"…"', error.message.partition(": ")[2] or error.message)
+    return Stalled(
+        "ObjectRefused",
+        f"{instance.what}: the API server refuses its {rendered.resource.kind}: {said}; mend the spec, or where "
+        "it leaves something out the chart's instances.pods or instances.defaults",
+    )
 
 
 def fits(rendered: Rendered, found: Object) -> bool:

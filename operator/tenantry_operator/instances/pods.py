@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Object = dict[str, Any]
@@ -11,6 +11,8 @@ Object = dict[str, Any]
 _TELLING = re.compile(r"\b(FATAL|PANIC)\b|\[ERROR\]|No space left", re.IGNORECASE)
 """Lines of servers that say why one ends. Others may hold what tenants wrote."""
 _LONGEST = 300
+FAILED = "FailedCreate"
+"""The reason of an event: a pod could not be made."""
 _QUIET = frozenset({"ContainerCreating", "PodInitializing"})
 
 
@@ -27,32 +29,39 @@ def address(pod: Object) -> str:
     return found
 
 
-def trouble(pod: Object | None, claim: Object | None, stateful_set: Object) -> str:
-    """What stands in the way, in the words of Kubernetes."""
+def trouble(pod: Object | None, claim: Object | None, stateful_set: Object, events: Iterable[Object] = ()) -> str:
+    """What stands in the way, in the words of Kubernetes.
+
+    :param events: of the StatefulSet, with the reason :data:`FAILED`.
+    """
     name = f"{stateful_set['metadata']['name']}-0"
     waiting = _condition(claim or {}, "Pending")
     if pod is None:
-        failed = [
-            condition.get("message", "")
-            for condition in (stateful_set.get("status") or {}).get("conditions") or []
-            if condition.get("status") == "True"
-        ]
-        return f"pod {name} is not there yet{_colon('; '.join(failed))}"
+        failed = max(events, key=_last_time, default={})
+        return f"pod {name} is not there yet{_colon(str(failed.get('message') or ''))}"
     if "deletionTimestamp" in pod["metadata"]:
         return f"pod {name} is being replaced"
     stuck = [*_stuck(pod)]
     if stuck:
         return f"pod {name}: {'; '.join(stuck)}"
+    scheduled = _condition(pod, "PodScheduled")
     phase = ((claim or {}).get("status") or {}).get("phase")
     if claim is None or phase != "Bound":
         what = claim["metadata"]["name"] if claim is not None else f"data-{name}"
-        said = _colon(str(waiting.get("message") or ""))
+        # A volume may be made where the pod is to run: not before there is such a node.
+        said = _colon("; ".join(filter(None, (waiting.get("message"), scheduled.get("message")))))
         state = phase or "not there yet"
         return f"pod {name} waits for its volume: PersistentVolumeClaim {what} is {state}{said}"
-    scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") != "True":
         return f"pod {name} has no node yet{_colon(scheduled.get('message') or '')}"
     return f"pod {name} is starting"
+
+
+def _last_time(event: Object) -> str:
+    """When an event was seen last."""
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return max(str(time or "") for time in times)
 
 
 def _stuck(pod: Object) -> Iterator[str]:

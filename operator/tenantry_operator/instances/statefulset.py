@@ -7,7 +7,7 @@ from typing import Any
 
 from tenantry_crds.common import DatabaseEngine
 from tenantry_crds.database_instance import StatefulSetServer
-from tenantry_operator import telemetry
+from tenantry_operator import podsettings, telemetry
 from tenantry_operator.cache import Store
 from tenantry_operator.engines.access import Access
 from tenantry_operator.errors import Stalled, Waiting
@@ -20,10 +20,10 @@ from tenantry_operator.instances.manifests.flavours import (
     check_change,
     flavour,
 )
-from tenantry_operator.instances.manifests.render import DESIGNS, Rendered, render
+from tenantry_operator.instances.manifests.render import DESIGNS, Rendered, parts, render
 from tenantry_operator.instances.objects import Objects, check_own, fits, is_own
 from tenantry_operator.instances.provider import Instance, Notes
-from tenantry_operator.kube import CLAIMS, PODS, STATEFUL_SETS, KubeClient
+from tenantry_operator.kube import CLAIMS, EVENTS, PODS, STATEFUL_SETS, ApiError, KubeClient
 from tenantry_operator.settings import Settings
 from tenantry_operator.tenants.credentials import new_password
 
@@ -57,7 +57,7 @@ class StatefulSets:
         """By the Service's name, or the pod's address."""
         pod = self._pods.get((instance.namespace, pod_name(instance.name)))
         if pod is None or not pods.is_ready(pod):
-            raise self._starting(instance)
+            raise await self._starting(instance)
         keys = self._keys(instance)
         values, version = await admin_secrets.read(self._kube, instance, admin_secret(instance.name), keys)
         host = f"{instance.name}.{instance.namespace}.svc"
@@ -106,7 +106,7 @@ class StatefulSets:
                 await self._make_again(instance, rendered)
             await self._objects.keep(instance, rendered)
             reached(f"made-{rendered.resource.plural}")
-        self._check_up(instance)
+        await self._check_up(instance)
 
     async def _claim(self, instance: Instance) -> Object | None:
         key = (instance.namespace, claim_name(instance.name))
@@ -122,6 +122,8 @@ class StatefulSets:
             return
         leaving = "deletionTimestamp" in found["metadata"]
         if leaving or not fits(rendered, found):
+            if not leaving:
+                await self._objects.check(instance, rendered)
             there = await self._objects.remove(instance, STATEFUL_SETS, instance.name, orphan=True)
             self._sets.drop((instance.namespace, instance.name), found["metadata"]["uid"])
             reached("stateful-set-taken-away")
@@ -130,7 +132,7 @@ class StatefulSets:
                     "InstanceStarting", f"{instance.what}: its StatefulSet is made again, its pod runs on"
                 )
 
-    def _check_up(self, instance: Instance) -> None:
+    async def _check_up(self, instance: Instance) -> None:
         found = self._sets.get((instance.namespace, instance.name)) or {}
         status = found.get("status") or {}
         pod = self._pods.get((instance.namespace, pod_name(instance.name)))
@@ -138,14 +140,27 @@ class StatefulSets:
         revision = ((pod or {}).get("metadata") or {}).get("labels", {}).get("controller-revision-hash")
         if known and pods.is_ready(pod) and revision == status.get("updateRevision"):
             return
-        raise self._starting(instance)
+        raise await self._starting(instance)
 
-    def _starting(self, instance: Instance) -> Waiting:
+    async def _starting(self, instance: Instance) -> Waiting:
         where = instance.namespace
         found = self._sets.get((where, instance.name)) or {"metadata": {"name": instance.name}}
         claim = self._claims.get((where, claim_name(instance.name)))
-        what = pods.trouble(self._pods.get((where, pod_name(instance.name))), claim, found)
-        return Waiting("InstanceStarting", f"{instance.what}: {what}")
+        pod = self._pods.get((where, pod_name(instance.name)))
+        events = await self._events(found) if pod is None else []
+        return Waiting("InstanceStarting", f"{instance.what}: {pods.trouble(pod, claim, found, events)}")
+
+    async def _events(self, stateful_set: Object) -> list[Object]:
+        """What its controller says of pods that it cannot make; the StatefulSet itself does not tell."""
+        uid = stateful_set["metadata"].get("uid")
+        if uid is None:
+            return []
+        wanted = f"involvedObject.uid={uid},reason={pods.FAILED}"
+        where = stateful_set["metadata"]["namespace"]
+        try:
+            return [event async for page in self._kube.pages(EVENTS, where, fields=wanted) for event in page]
+        except ApiError:
+            return []  # that it starts is said all the same
 
     async def prepare(self, instance: Instance) -> bool:
         """PostgreSQL's administrator is made by the image's superuser."""
@@ -178,8 +193,8 @@ class StatefulSets:
         pod = await self._objects.find(PODS, (instance.namespace, pod_name(instance.name)))
         if there or (pod is not None and is_pod_of(instance, pod)):
             raise Waiting("Removing", f"{instance.what}: pod {pod_name(instance.name)} is being stopped")
-        for rendered in render(self._plan(instance, lenient=True)):
-            await self._objects.remove(instance, rendered.resource, rendered.name)
+        for resource, name in parts(instance.name):
+            await self._objects.remove(instance, resource, name)
         if instance.drops_data:
             if await self._objects.remove(instance, CLAIMS, claim_name(instance.name)):
                 raise Waiting(
@@ -216,6 +231,7 @@ class StatefulSets:
             storage=spec.storage or known or defaults.storage,
             storage_class=spec.storage_class_name or (None if claim else defaults.storage_class_name or None),
             resources=spec.resources or defaults.resources,
+            pods=podsettings.over(spec, self._settings.instance_pods),
             backend_image=backend,
             clients=(home,) if instance.namespace == home else (home, instance.namespace),
             projects=instance.namespace == home,

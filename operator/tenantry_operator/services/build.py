@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenantry_crds.service import EnvVar, Probe, ServiceTemplate
+from tenantry_operator import podsettings
 from tenantry_operator.names import GROUP, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, TENANT_LABEL
 from tenantry_operator.tenants.naming import MAX_BYTES, short_hash
 
@@ -90,6 +91,7 @@ def deployment(tenant: Object, wanted: Wanted) -> Object:
     """The Deployment, owned by its Tenant, with its digest.
 
     :param tenant: the Tenant object.
+    :raises Stalled: AffinityTooLarge.
     """
     template = wanted.template
     container: Object = {
@@ -116,6 +118,7 @@ def deployment(tenant: Object, wanted: Wanted) -> Object:
         "enableServiceLinks": False,
         "securityContext": _security(template),
         "containers": [container],
+        **podsettings.fields(template),
     }
     if wanted.bound:
         container["volumeMounts"] = [

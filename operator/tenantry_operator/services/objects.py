@@ -38,7 +38,9 @@ class ServiceObjects:
                 try:
                     if known is None:
                         _count("create", DEPLOYMENTS)
-                        return self._keep(await context.kube.create(DEPLOYMENTS, view.namespace, body))
+                        return self._keep(
+                            await context.kube.create(DEPLOYMENTS, view.namespace, body, strict=True)
+                        )
                     _check_owner(view, service, known, DEPLOYMENTS)
                     written = _keeping(body, known)
                     template = dict(written["spec"]["template"])
@@ -46,7 +48,9 @@ class ServiceObjects:
                     template["metadata"] = {**meta, "annotations": {**known["others"], **meta["annotations"]}}
                     written["spec"] = {**written["spec"], "template": template}
                     _count("update", DEPLOYMENTS)
-                    return self._keep(await context.kube.replace(DEPLOYMENTS, view.namespace, name, written))
+                    return self._keep(
+                        await context.kube.replace(DEPLOYMENTS, view.namespace, name, written, strict=True)
+                    )
                 except Conflict:
                     # Its controller writes its status all the time, or it is there and has not been seen yet.
                     known = await self._read_deployment(view, name)

@@ -8,35 +8,24 @@ from typing import Any
 
 import structlog
 
-from tenantry_crds.common import RECREATE_ANNOTATION, DatabaseEngine
-from tenantry_operator import telemetry
+from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.cache import Key
 from tenantry_operator.context import Context
-from tenantry_operator.engines.base import (
-    Belonging,
-    Credentials,
-    DatabaseState,
-    Desired,
-    Isolation,
-    Ownership,
-    Presence,
-    Stale,
-)
-from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
+from tenantry_operator.engines.base import Belonging, Desired, Isolation, Presence
+from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.faults import reached
-from tenantry_operator.instances.hibernation import AT_REST, is_asleep
+from tenantry_operator.instances.hibernation import AT_REST, ends_with_namespace, is_asleep
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.tenants import credentials, dedicated, desired, homes, secrets
+from tenantry_operator.tenants.convergence import Convergence
 from tenantry_operator.tenants.lifecycle import Goal
-from tenantry_operator.tenants.outcome import Outcome, Seen
+from tenantry_operator.tenants.outcome import Outcome, known_error
 from tenantry_operator.tenants.quotas import Limits
 from tenantry_operator.tenants.variants import name_variants
 from tenantry_operator.tenants.view import Entry, TenantView
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
-
-_ATTEMPTS = 3
 
 
 class Databases:
@@ -66,19 +55,10 @@ class Databases:
         except Exception as error:
             if not isinstance(error, ReconcileError):
                 _log.exception("a database was not reconciled", tenant=view.tenant, database=entry.name)
-            outcome.error = _known_error(error)
+            outcome.error = known_error(error)
             if outcome.record is not None:
                 outcome.record["phase"] = "Pending" if isinstance(outcome.error, Waiting) else "Failed"
         return task.view, outcome
-
-
-def _known_error(error: Exception) -> ReconcileError:
-    """An error that a status can show. A bug shows as one, without what may be secret in its message."""
-    if isinstance(error, ReconcileError):
-        return error
-    return Retryable(
-        "InternalError", f"{type(error).__name__}: see the operator's log, and report it; trying again"
-    )
 
 
 class _Task:
@@ -95,7 +75,7 @@ class _Task:
 
     @property
     def record(self) -> Object:
-        return self.outcome.record if self.outcome.record is not None else {}
+        return self.outcome.entered
 
     async def live(self, limits: Limits) -> None:
         """The database exists, is at its version, and its login and Secret work."""
@@ -107,7 +87,8 @@ class _Task:
         home, isolation = await self._home(design.engine, design.isolation)
         homes.check_alone(self.context, self.view, home)
         if isolation is Isolation.INSTANCE and self.entry.instance is None:
-            await dedicated.declare(self.context, self.view, self.entry, home, design.engine)
+            problem = await dedicated.declare(self.context, self.view, self.entry, home, design.engine)
+            self.outcome.error = self.outcome.error or problem
         if isolation is not design.isolation:
             raise Stalled(
                 "MoveNotSupported",
@@ -148,6 +129,8 @@ class _Task:
             return
         if self._sleeps_on(home):
             return
+        if self.view.deleting and ends_with_namespace(self.context.instances.get(home)):
+            return  # there is nothing left whose logins could be refused
         server = await self.context.servers.get(home)
         engine = server.access.engine
         wanted = self._desired(Isolation(isolation), self.goal.presence, engine)
@@ -246,136 +229,8 @@ class _Task:
         )
 
     async def _converge(self, server: Server, wanted: Desired, limits: Limits | None) -> Desired:
-        """Observes, plans and applies until nothing is left to do.
-
-        :returns: what was wanted, with the version that it is at now.
-        :raises ReconcileError: with the instance named in its message.
-        """
-        try:
-            return await self._attempt(server, wanted, limits)
-        except ReconcileError as error:
-            error.about(f"instance {server.name}")
-            raise
-
-    async def _attempt(self, server: Server, wanted: Desired, limits: Limits | None) -> Desired:
-        wanted, state = await self._own(server, wanted, await server.state(wanted))
-        for _ in range(_ATTEMPTS):
-            if state is None:
-                return wanted
-            if self._current is not None:
-                wanted = await desired.at_version(
-                    self.context,
-                    self.view,
-                    self.entry,
-                    self._current,
-                    wanted,
-                    state,
-                    server.access.engine,
-                )
-            try:
-                await self._apply(server, wanted, state, limits)
-            except Stale as stale:
-                _log.debug("planned from an outdated observation", tenant=self.view.tenant, what=str(stale))
-                server.touch(wanted)
-                wanted, state = await self._own(server, wanted, await server.engine.observe_one(wanted))
-            else:
-                return wanted
-        raise Retryable("ServerChanging", "the server changes while it is worked on; trying again")
-
-    async def _own(
-        self, server: Server, wanted: Desired, state: DatabaseState
-    ) -> tuple[Desired, DatabaseState | None]:
-        """Makes sure that nothing of anybody else's is meant; None: there is nothing of the tenant's."""
-        engine = server.access.engine
-        for names in name_variants(self.view, self.entry, self.record, wanted.isolation, engine)[1:]:
-            if state.ownership is not Ownership.OTHER_TENANT:
-                break
-            wanted = replace(wanted, names=names)
-            state = await server.state(wanted)
-        if state.ownership in (Ownership.OTHER_TENANT, Ownership.STRANGER):
-            if wanted.presence is not Presence.LIVE and not self.record.get("database"):
-                return wanted, None
-            raise Stalled(
-                "NameTaken",
-                f"database {self.entry.name}: {state.conflict} was not made for this tenant and is left alone; "
-                "rename or remove it there, or choose another tenant id",
-            )
-        return wanted, state
-
-    async def _apply(self, server: Server, wanted: Desired, state: DatabaseState, limits: Limits | None) -> None:
-        if wanted.presence is not Presence.LIVE or limits is None:
-            await self._execute(server, wanted, state, None)
-            self.outcome.seen = Seen(server.key, wanted, state, None)
-            if wanted.chain is not None:
-                self._note_version(wanted, state)
-            return
-        wanted = self._check_lost(wanted, state)
-        turn, password = await secrets.whose_turn(
-            self.context, self.view, self.entry.name, wanted.names, state.logins
-        )
-        wanted = replace(
-            wanted,
-            login=turn.login,
-            retired=turn.retired,
-            read_only=limits.enforce_storage
-            and limits.storage is not None
-            and state.bytes is not None
-            and state.bytes > limits.storage,
-        )
-        made = Credentials(turn.login, password) if password is not None else None
-        if state.exists and not turn.new_password:
-            self.outcome.drift = state.drift
-            if made is not None and any(login.name == turn.login for login in state.logins):
-                self.outcome.drift += (f"login {turn.login} had another password than its Secret",)
-        await self._execute(server, wanted, state, made)
-        self.outcome.look_again = turn.look_again
-        written = await secrets.bind(
-            self.context, self.view, self.entry.name, server.access, wanted.names, turn, password
-        )
-        if written:
-            reached("secret-written")
-            self.outcome.done.append("secret")
-            if turn.new_password and state.logins:
-                self.outcome.look_again = self.context.settings.retire_after
-        self.outcome.seen = Seen(server.key, wanted, state, limits)
-        self.record["readOnly"] = True if wanted.read_only else None
-        self.record["login"] = turn.login
-        self._note_version(wanted, state)
-
-    def _note_version(self, wanted: Desired, state: DatabaseState) -> None:
-        chain = wanted.chain
-        self.record["version"] = chain.version if chain is not None else state.version
-        self.record["digest"] = chain.digest if chain is not None else state.digest
-
-    def _check_lost(self, wanted: Desired, state: DatabaseState) -> Desired:
-        """A database that vanished is not made again, empty, unless somebody says so."""
-        if state.exists:
-            return wanted
-        asked = self.view.annotation(RECREATE_ANNOTATION)
-        handled = (self.view.status.get("handled") or {}).get("recreate", "")
-        if asked and asked != handled:
-            return replace(wanted, recreate=True)
-        if not self.record.get("version"):
-            return wanted
-        raise Stalled(
-            "DataLost",
-            f"database {self.entry.name}: {wanted.names.database}"
-            f"{'/' + wanted.names.schema if wanted.names.schema else ''} is gone from its server, though it was "
-            f"there. Restore it, or set the annotation {RECREATE_ANNOTATION} to a new value to start empty",
-        )
-
-    async def _execute(
-        self, server: Server, wanted: Desired, state: DatabaseState, made: Credentials | None
-    ) -> None:
-        steps = server.engine.plan(wanted, state, made)
-        if not steps:
-            return
-        server.touch(wanted)
-        await server.engine.apply(wanted, steps, made)
-        server.touch(wanted)
-        for step in steps:
-            telemetry.database_steps.labels(step.name).inc()
-            self.outcome.done.append(step.name)
+        convergence = Convergence(self.context, self.view, self.entry, self.outcome, self._current)
+        return await convergence.bring(server, wanted, limits)
 
     def _describe(self, home: Key, wanted: Desired, engine: str) -> None:
         names = wanted.names

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,6 +27,7 @@ from tenantry_operator.engines.mongodb.engine import MongoEngine
 from tenantry_operator.engines.mongodb.errors import refused, refused_login, sqlstate
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tests.integration.engines.harness import Refused
+from tests.integration.processes import account, free_port
 
 BINARIES = Path(
     os.environ.get("TENANTRY_TEST_POSTGRES")
@@ -111,23 +110,6 @@ class Application:
             self._client = None
 
 
-def _account() -> dict[str, Any]:
-    """PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    raise RuntimeError("running as root, and there is no user postgres or nobody to run the server as")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Harness:
     """FerretDB and its PostgreSQL, whose administrator has CREATEROLE and owns FerretDB's database."""
 
@@ -135,8 +117,8 @@ class Harness:
     kind = DatabaseEngine.MONGODB
 
     def __init__(self) -> None:
-        self.port = _free_port()
-        self.backend_port = _free_port()
+        self.port = free_port()
+        self.backend_port = free_port()
         self.folder = Path()
         self._postgres: subprocess.Popen[bytes] | None = None
         self._ferretdb: subprocess.Popen[bytes] | None = None
@@ -144,9 +126,9 @@ class Harness:
     def start(self, folder: Path) -> None:
         """Starts both; PostgreSQL in a folder that its account may enter."""
         self.folder = Path(tempfile.mkdtemp(prefix="tenantry-mongo-", dir="/tmp"))
-        account = _account()
-        if account:
-            os.chown(self.folder, account["user"], account["group"])
+        who = account("postgres")
+        if who:
+            os.chown(self.folder, who["user"], who["group"])
         subprocess.run(
             [
                 *(BINARIES / "initdb", "-D", self.folder / "data", "-U", "postgres", "-E", "UTF8"),
@@ -155,7 +137,7 @@ class Harness:
             check=True,
             capture_output=True,
             cwd="/",
-            **account,
+            **who,
         )
         self._start_postgres()
         with self.superuser("postgres") as connection:
@@ -182,7 +164,7 @@ class Harness:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                **_account(),
+                **account("postgres"),
             )
         deadline = time.monotonic() + 30
         while True:

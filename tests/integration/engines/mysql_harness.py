@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from tenantry_operator.engines.mysql.connections import ConnectionSettings
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.engines.mysql.names import BOOKS, own_accounts
 from tests.integration.engines.harness import PASSWORD, Refused
+from tests.integration.processes import account, free_port
 
 ADMIN = "tenantry_admin"
 _SYSTEM_TABLES = (
@@ -41,23 +41,6 @@ _OPTIONS = (
 )
 
 
-def _account() -> dict[str, Any]:
-    """MariaDB refuses to run as root."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("mysql", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    raise RuntimeError("running as root, and there is no user mysql or nobody to run the server as")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class MariaDb:
     """One server in a folder."""
 
@@ -65,7 +48,7 @@ class MariaDb:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -86,12 +69,12 @@ class MariaDb:
 
     def install(self) -> None:
         """Makes the system tables, as mariadb-install-db does, which needs programs of another package."""
-        account = _account()
+        who = account("mysql")
         for name in ("", "data", "tmp"):
             path = self.folder / name
             path.mkdir(exist_ok=True)
-            if account:
-                os.chown(path, account["user"], account["group"])
+            if who:
+                os.chown(path, who["user"], who["group"])
         share = Path("/usr/share/mysql")
         texts = [(share / name).read_text(encoding="utf-8") for name in _SYSTEM_TABLES]
         script = "\n".join(["CREATE DATABASE mysql;", "USE mysql;", "SET @auth_root_socket = NULL;", *texts])
@@ -101,7 +84,7 @@ class MariaDb:
             check=True,
             capture_output=True,
             cwd="/",
-            **account,
+            **who,
         )
 
     def start(self) -> None:
@@ -114,7 +97,7 @@ class MariaDb:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                **_account(),
+                **account("mysql"),
             )
         deadline = time.monotonic() + 30
         while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from tenantry_operator.engines.binding import key_prefix
 from tenantry_operator.engines.redis.connections import ConnectionSettings
 from tenantry_operator.engines.redis.engine import RedisEngine
 from tests.integration.engines.harness import Refused
+from tests.integration.processes import free_port
 
 ADMIN = "tenantry-admin"
 PASSWORD = "not-a-secret-in-a-test"
@@ -37,13 +37,6 @@ _PROGRAM = os.environ.get("TENANTRY_TEST_REDIS")
 def program() -> Path:
     """The server's program."""
     return Path(_PROGRAM or programs.find("redis-server"))
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:
@@ -110,6 +103,11 @@ class RedisServer:
             (self._process.kill if kill else self._process.terminate)()
             self._process.wait(20)
             self._process = None
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def admin(self) -> redis.Redis:
         """What looks behind the scenes."""

@@ -5,24 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 
 from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import (
     Chain,
-    Credentials,
     DatabaseState,
     Desired,
-    Isolation,
     Migration,
-    Presence,
-    Stale,
 )
 from tenantry_operator.engines.mongodb.engine import MongoEngine
-from tenantry_operator.tenants.naming import names_for
 from tests.integration.engines.mongodb_harness import Application, Harness
+from tests.integration.followers import Followers
 
 PASSWORD = "a-password-of-the-tests"
 _numbers = itertools.count(1)
@@ -55,14 +50,13 @@ def _lasting(state: DatabaseState) -> object:
     return (replace(state, detail=None, logins=(), connections=0, writes=None, bytes=None), logins)
 
 
-@dataclass
-class Blueprint:
+@dataclass(kw_only=True)
+class Blueprint(Followers):
     """A blueprint with a name of its own, and databases of tenants that follow it."""
 
-    engine: MongoEngine
+    kind = DatabaseEngine.MONGODB
+    password = PASSWORD
     harness: Harness
-    name: str
-    chain: Chain
     clients: list[Application]
 
     def edition(self, version: str, *migrations: Migration) -> Chain:
@@ -70,54 +64,9 @@ class Blueprint:
         self.chain = Chain.of(f"shop/{self.name}", version, [*self.chain.migrations, *migrations])
         return self.chain
 
-    def desired(self, tenant: str = "acme", **changes: Any) -> Desired:
-        """A tenant's database as it should be."""
-        names = names_for(
-            Isolation.DATABASE, self.name, tenant, "main", namespace="shop", engine=DatabaseEngine.MONGODB
-        )
-        wanted = Desired(
-            installation="test",
-            tenant=f"shop/{tenant}",
-            tenant_id=tenant,
-            entry="main",
-            isolation=Isolation.DATABASE,
-            names=names,
-            blueprint=f"shop/{self.name}",
-            presence=Presence.LIVE,
-            chain=self.chain,
-            login=names.login_a,
-        )
-        return replace(wanted, **changes)
-
-    async def bring(self, desired: Desired, credentials: Credentials | None = None) -> list[str]:
-        """Observes, plans and applies, as the operator does; the names of the steps."""
-        state = (await self.engine.observe()).database(desired)
-        for _ in range(5):
-            steps = self.engine.plan(desired, state, credentials)
-            try:
-                await self.engine.apply(desired, steps, credentials)
-            except Stale:
-                state = await self.engine.observe_one(desired)
-                continue
-            return [step.name for step in steps]
-        raise AssertionError("it does not settle")
-
-    async def make(self, tenant: str = "acme", **changes: Any) -> Desired:
-        """A tenant's database that works."""
-        desired = self.desired(tenant, **changes)
-        await self.bring(desired, Credentials(desired.names.login_a, PASSWORD))
-        return desired
-
-    async def state(self, desired: Desired) -> DatabaseState:
-        """What a fresh snapshot says; a single look must say the same."""
-        snapshot = (await self.engine.observe()).database(desired)
-        assert _lasting(await self.engine.observe_one(desired)) == _lasting(snapshot)
-        return snapshot
-
-    async def is_settled(self, desired: Desired) -> bool:
-        """Whether nothing is left to do, and nothing differs."""
-        state = await self.state(desired)
-        return self.engine.plan(desired, state, None) == () and state.drift == ()
+    def same(self, single: DatabaseState, snapshot: DatabaseState) -> None:
+        """Asserts that a single look says the same, but for what moves by itself."""
+        assert _lasting(single) == _lasting(snapshot)
 
     async def client(self, desired: Desired, login: str | None = None, password: str = PASSWORD) -> Application:
         """The tenant's application."""
@@ -135,7 +84,8 @@ async def blueprint(engine: MongoEngine, harness: Harness) -> AsyncIterator[Call
 
     def make(*texts: str) -> Blueprint:
         name = f"bp{next(_numbers)}"
-        made = Blueprint(engine, harness, name, Chain.of(f"shop/{name}", "0", []), clients)
+        chain = Chain.of(f"shop/{name}", "0", [])
+        made = Blueprint(engine=engine, name=name, chain=chain, harness=harness, clients=clients)
         made.edition("1.0", *(Migration("1.0", f"m{number}", text) for number, text in enumerate(texts)))
         return made
 

@@ -17,6 +17,7 @@ from tenantry_operator.engines.mongodb import ferretdb as ferretdb_module
 from tenantry_operator.engines.mongodb import ferretserver as server_module
 from tenantry_operator.engines.mongodb import migrations as migrations_module
 from tenantry_operator.errors import Retryable
+from tests.integration.crashpoints import CrashPoints, crash_everywhere, watch
 from tests.integration.engines.mongodb_harness import Harness
 
 from .conftest import PASSWORD
@@ -34,64 +35,14 @@ MORE = Migration(
 )
 
 
-class Crash(BaseException):
-    """Nothing catches it, as nothing survives SIGKILL."""
-
-
-class CrashPoints:
-    """Passes points, and dies at the one that is asked for."""
-
-    def __init__(self) -> None:
-        self.passed: list[str] = []
-        self.at: int | None = None
-
-    def __call__(self, point: str) -> None:
-        self.passed.append(point)
-        if self.at is not None and len(self.passed) > self.at:
-            raise Crash(point)
-
-
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> CrashPoints:
-    made = CrashPoints()
-    for module in (engine_module, ferretdb_module, server_module, migrations_module):
-        monkeypatch.setattr(module, "reached", made)
-    return made
-
-
-async def crash_everywhere(
-    points: CrashPoints,
-    harness: Harness,
-    prepare: Callable[[], Any],
-    transition: Callable[[Any], Any],
-    check: Callable[[Any], Any],
-) -> list[str]:
-    """Runs a transition again and again, dying after one step more each time, then to its end."""
-    number = 0
-    while True:
-        shop = await prepare()
-        points.passed, points.at = [], number
-        try:
-            await transition(shop)
-        except Crash:
-            # Another process takes over: it knows nothing but what the server says.
-            await shop.engine.close()
-            shop.engine = harness.engine()
-            points.at = None
-            await transition(shop)
-            await check(shop)
-            await shop.engine.close()
-            number += 1
-            continue
-        points.at = None
-        await check(shop)
-        await shop.engine.close()
-        return points.passed
+    return watch(monkeypatch, engine_module, ferretdb_module, server_module, migrations_module)
 
 
 async def test_making(points: CrashPoints, harness: Harness, blueprint: Callable[..., Any]) -> None:
     async def prepare() -> Any:
-        return _own_engine(blueprint(ITEMS), harness)
+        return blueprint(ITEMS)
 
     async def transition(shop: Any) -> None:
         desired = shop.desired()
@@ -106,13 +57,13 @@ async def test_making(points: CrashPoints, harness: Harness, blueprint: Callable
         assert await client.database.list_collection_names() == ["items"]
         assert set(await client.database["items"].index_information()) == {"_id_", "sku"}
 
-    passed = await crash_everywhere(points, harness, prepare, transition, check)
+    passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
     assert {"schema-created", "database-founded", "create-login", "command-done"} <= set(passed)
 
 
 async def test_migrating_and_back(points: CrashPoints, harness: Harness, blueprint: Callable[..., Any]) -> None:
     async def prepare() -> Any:
-        shop = _own_engine(blueprint(ITEMS), harness)
+        shop = blueprint(ITEMS)
         await shop.make()
         shop.first = shop.chain
         shop.second = shop.edition("2.0", MORE)
@@ -143,13 +94,13 @@ async def test_migrating_and_back(points: CrashPoints, harness: Harness, bluepri
         assert await client.database.list_collection_names() == ["items"]
         assert set(await client.database["items"].index_information()) == {"_id_", "sku"}
 
-    assert "command-begun" in await crash_everywhere(points, harness, prepare, forward, is_forward)
-    assert "command-begun" in await crash_everywhere(points, harness, prepare_back, back, is_back)
+    assert "command-begun" in await crash_everywhere(points, harness.engine, prepare, forward, is_forward)
+    assert "command-begun" in await crash_everywhere(points, harness.engine, prepare_back, back, is_back)
 
 
 async def test_away_and_rotation(points: CrashPoints, harness: Harness, blueprint: Callable[..., Any]) -> None:
     async def prepare() -> Any:
-        shop = _own_engine(blueprint(ITEMS), harness)
+        shop = blueprint(ITEMS)
         shop.made = await shop.make()
         return shop
 
@@ -179,9 +130,9 @@ async def test_away_and_rotation(points: CrashPoints, harness: Harness, blueprin
         assert state.drift == ()
         assert state.detail.read_only
 
-    await crash_everywhere(points, harness, prepare, rotate, is_rotated)
-    await crash_everywhere(points, harness, prepare, delete, is_gone)
-    await crash_everywhere(points, harness, prepare, limit, is_limited)
+    await crash_everywhere(points, harness.engine, prepare, rotate, is_rotated)
+    await crash_everywhere(points, harness.engine, prepare, delete, is_gone)
+    await crash_everywhere(points, harness.engine, prepare, limit, is_limited)
 
 
 @contextmanager

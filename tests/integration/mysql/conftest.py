@@ -14,20 +14,14 @@ import pytest
 from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import (
     Chain,
-    Credentials,
     DatabaseState,
     Desired,
-    Isolation,
     Migration,
-    Presence,
-    Stale,
 )
 from tenantry_operator.engines.mysql.engine import MySqlEngine
-from tenantry_operator.tenants.naming import names_for
 from tests.integration.engines.harness import PASSWORD
 from tests.integration.engines.mysql_harness import Harness, MariaDb
-
-INSTALLATION = "test"
+from tests.integration.followers import INSTALLATION, Followers
 
 
 @pytest.fixture(scope="session")
@@ -61,14 +55,13 @@ async def engine(harness: Harness) -> AsyncIterator[MySqlEngine]:
 _numbers = itertools.count(1)
 
 
-@dataclass
-class Blueprint:
+@dataclass(kw_only=True)
+class Blueprint(Followers):
     """A blueprint with a name of its own, and databases of tenants that follow it."""
 
-    engine: MySqlEngine
+    kind = DatabaseEngine.MYSQL
+    password = PASSWORD
     server: MariaDb
-    name: str
-    chain: Chain
 
     def edition(self, version: str, *texts: str, rollbacks: tuple[str, ...] = ()) -> Chain:
         """The chain to a version; its migrations are called m0, m1, ..."""
@@ -81,56 +74,10 @@ class Blueprint:
         )
         return self.chain
 
-    def desired(self, tenant: str = "acme", **changes: Any) -> Desired:
-        """A tenant's database as it should be."""
-        names = names_for(
-            Isolation.DATABASE, self.name, tenant, "main", namespace="shop", engine=DatabaseEngine.MYSQL
-        )
-        wanted = Desired(
-            installation=INSTALLATION,
-            tenant=f"shop/{tenant}",
-            tenant_id=tenant,
-            entry="main",
-            isolation=Isolation.DATABASE,
-            names=names,
-            blueprint=f"shop/{self.name}",
-            presence=Presence.LIVE,
-            chain=self.chain,
-            login=names.login_a,
-        )
-        return replace(wanted, **changes)
-
-    async def bring(self, desired: Desired, credentials: Credentials | None = None) -> list[str]:
-        """Observes, plans and applies, as the operator does; the names of the steps."""
-        state = (await self.engine.observe()).database(desired)
-        for _ in range(5):
-            steps = self.engine.plan(desired, state, credentials)
-            try:
-                await self.engine.apply(desired, steps, credentials)
-            except Stale:
-                state = await self.engine.observe_one(desired)
-                continue
-            return [step.name for step in steps]
-        raise AssertionError("it does not settle")
-
-    async def make(self, tenant: str = "acme", **changes: Any) -> Desired:
-        """A tenant's database that works, its first login's password being the tests' own."""
-        desired = self.desired(tenant, **changes)
-        await self.bring(desired, Credentials(desired.names.login_a, PASSWORD))
-        return desired
-
-    async def state(self, desired: Desired) -> DatabaseState:
-        """What a fresh snapshot says; a single look must say the same."""
-        snapshot = (await self.engine.observe()).database(desired)
-        single = await self.engine.observe_one(desired)
-        same = {"logins": (), "connections": 0, "structure": None, "detail": None}
-        assert replace(single, **same) == replace(snapshot, **same)
-        return snapshot
-
-    async def is_settled(self, desired: Desired) -> bool:
-        """Whether nothing is left to do, and nothing differs."""
-        state = await self.state(desired)
-        return self.engine.plan(desired, state, None) == () and state.drift == ()
+    def same(self, single: DatabaseState, snapshot: DatabaseState) -> None:
+        """Asserts that a single look says the same, but for what moves by itself."""
+        moving: dict[str, Any] = {"logins": (), "connections": 0, "structure": None, "detail": None}
+        assert replace(single, **moving) == replace(snapshot, **moving)
 
     def login(self, desired: Desired, login: str | None = None, password: str = PASSWORD) -> Any:
         """A session of the tenant's login."""
@@ -146,7 +93,7 @@ def blueprint(engine: MySqlEngine, server: MariaDb) -> Iterator[Callable[..., Bl
     def make(*texts: str) -> Blueprint:
         name = f"bp{next(_numbers)}"
         names.append(name)
-        made = Blueprint(engine, server, name, Chain(f"shop/{name}", "0", ()))
+        made = Blueprint(engine=engine, name=name, chain=Chain(f"shop/{name}", "0", ()), server=server)
         made.edition("1.0", *texts)
         return made
 

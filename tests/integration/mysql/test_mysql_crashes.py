@@ -14,67 +14,16 @@ from tenantry_operator.engines.base import Credentials, Presence
 from tenantry_operator.engines.mysql import accounts, engine, execute, migrate
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Retryable
+from tests.integration.crashpoints import Crash, CrashPoints, crash_everywhere, watch
 from tests.integration.engines.harness import PASSWORD
 
 ITEMS = "CREATE TABLE items (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(50))"
 OTHER_PASSWORD = "another-password"
 
 
-class Crash(BaseException):
-    """Nothing catches it, as nothing survives SIGKILL."""
-
-
-class CrashPoints:
-    """Passes points, and dies at the one that is asked for."""
-
-    def __init__(self) -> None:
-        self.passed: list[str] = []
-        self.at: int | None = None
-
-    def __call__(self, point: str) -> None:
-        self.passed.append(point)
-        if self.at is not None and len(self.passed) > self.at:
-            raise Crash(point)
-
-
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> CrashPoints:
-    made = CrashPoints()
-    for module in (accounts, engine, execute, migrate):
-        monkeypatch.setattr(module, "reached", made)
-    return made
-
-
-async def crash_everywhere(
-    points: CrashPoints,
-    harness: Any,
-    prepare: Callable[[], Any],
-    transition: Callable[[Any], Any],
-    check: Callable[[Any], Any],
-) -> list[str]:
-    """Runs a transition again and again, dying one point later each time, then to its end."""
-    number = 0
-    while True:
-        shop = await prepare()
-        points.passed, points.at = [], number
-        crashed = False
-        try:
-            await transition(shop)
-        except Crash:
-            crashed = True
-            # Another process takes over: it knows nothing but what the server says.
-            shop.engine = harness.engine("test")
-        passed, points.at = points.passed, None
-        try:
-            if crashed:
-                await transition(shop)
-            await check(shop)
-        finally:
-            if crashed:
-                await shop.engine.close()
-        if not crashed:
-            return passed
-        number += 1
+    return watch(monkeypatch, accounts, engine, execute, migrate)
 
 
 async def works(shop: Any, desired: Any, login: str, password: str) -> None:
@@ -95,7 +44,7 @@ async def test_making(points: CrashPoints, blueprint: Callable[..., Any], harnes
         await works(shop, acme, acme.names.login_a, PASSWORD)
         assert shop.server.query(f"SELECT name FROM `{acme.names.database}`.items") == [("first",), ("x",)]
 
-    passed = await crash_everywhere(points, harness, prepare, transition, check)
+    passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
     assert {"database-claimed", "database-created", "account-claimed", "account-created"} <= set(passed)
     assert {"create-database", "migrate", "login-created", "create-login"} <= set(passed)
 
@@ -115,7 +64,7 @@ async def test_suspending_and_resuming(points: CrashPoints, blueprint: Callable[
     async def check(shop: Any) -> None:
         await works(shop, shop.desired(), shop.desired().names.login_a, PASSWORD)
 
-    passed = await crash_everywhere(points, harness, prepare, transition, check)
+    passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
     assert passed == ["refuse-logins", "end-sessions", "enable-login"]
 
 
@@ -136,7 +85,7 @@ async def test_rotating(points: CrashPoints, blueprint: Callable[..., Any], harn
         await works(shop, acme, acme.names.login_b, OTHER_PASSWORD)
         assert shop.server.query("SELECT 1 FROM mysql.global_priv WHERE User = %s", acme.names.login_a) == []
 
-    passed = await crash_everywhere(points, harness, prepare, transition, check)
+    passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
     assert {"login-created", "login-refused", "login-sessions-ended", "login-dropped"} <= set(passed)
 
 
@@ -168,7 +117,7 @@ async def test_over_a_quota_and_back(points: CrashPoints, blueprint: Callable[..
     async def check(shop: Any) -> None:
         await works(shop, shop.desired(), shop.desired().names.login_a, PASSWORD)
 
-    passed = await crash_everywhere(points, harness, prepare, transition, check)
+    passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
     assert passed == ["writes-noted", "refuse-writes", "vacuum", "writes-noted", "allow-writes"]
 
 
@@ -184,7 +133,7 @@ async def test_removing(points: CrashPoints, blueprint: Callable[..., Any], harn
     async def check(shop: Any) -> None:
         assert await harness.leftovers(shop.desired()) == []
 
-    passed = await crash_everywhere(points, harness, prepare, transition, check)
+    passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
     assert {"drop-database", "account-dropped", "mark-dropped", "drop-accounts"} <= set(passed)
 
 

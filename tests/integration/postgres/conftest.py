@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,17 +23,15 @@ from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import (
     Chain,
-    Credentials,
     DatabaseState,
     Desired,
     Isolation,
     Migration,
-    Presence,
-    Stale,
 )
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
-from tenantry_operator.tenants.naming import names_for
+from tests.integration.followers import INSTALLATION, Followers
+from tests.integration.processes import account, free_port
 
 collect_ignore = [] if os.environ.get("TENANTRY_TEST_CITUS") else ["test_postgres_citus.py"]
 """Citus comes with no package that could be installed here."""
@@ -47,7 +43,6 @@ BINARIES = Path(
 """initdb and postgres; ``TENANTRY_TEST_POSTGRES`` names the folder of another version's."""
 ADMIN = "tenantry_admin"
 PASSWORD = "not-a-secret-in-a-test"
-INSTALLATION = "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                **_account(),
+                **account("postgres"),
             )
         _processes[self.folder] = process
         _wait(self, process)
@@ -124,23 +119,6 @@ class Server:
             yield connection
 
 
-def _account() -> dict[str, Any]:
-    """PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    raise RuntimeError("running as root, and there is no user postgres or nobody to run the server as")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The server of the tests."""
@@ -151,12 +129,12 @@ def server() -> Iterator[Server]:
 @contextlib.contextmanager
 def running_server() -> Iterator[Server]:
     """PostgreSQL, hardened, with an administrator who has CREATEDB and CREATEROLE and no more."""
-    account = _account()
+    who = account("postgres")
     folder = Path(tempfile.mkdtemp(prefix="tenantry-pg-", dir="/tmp"))
-    server = Server(folder, _free_port())
+    server = Server(folder, free_port())
     try:
-        if account:
-            os.chown(folder, account["user"], account["group"])
+        if who:
+            os.chown(folder, who["user"], who["group"])
         subprocess.run(
             [
                 *(BINARIES / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8"),
@@ -165,7 +143,7 @@ def running_server() -> Iterator[Server]:
             check=True,
             capture_output=True,
             cwd="/",
-            **account,
+            **who,
         )
         server.start()
         _harden(server)
@@ -224,15 +202,13 @@ def _without_sessions(state: DatabaseState) -> tuple[object, ...]:
     return (replace(state, detail=None, logins=(), connections=0, structure=None), logins, findings)
 
 
-@dataclass
-class Blueprint:
+@dataclass(kw_only=True)
+class Blueprint(Followers):
     """A blueprint with a name of its own, and databases of tenants that follow it."""
 
-    engine: PostgresEngine
+    kind = DatabaseEngine.POSTGRESQL
+    password = PASSWORD
     server: Server
-    isolation: Isolation
-    name: str
-    chain: Chain
 
     def edition(self, version: str, *texts: str) -> Chain:
         """The chain to a version; its migrations are called m0, m1, ..."""
@@ -240,60 +216,15 @@ class Blueprint:
         self.chain = Chain.of(f"shop/{self.name}", version, [*self.chain.migrations, *steps])
         return self.chain
 
-    def desired(self, tenant: str = "acme", **changes: Any) -> Desired:
-        """A tenant's database as it should be, without a login yet."""
-        names = names_for(self.isolation, self.name, tenant, "main", namespace="shop")
-        wanted = Desired(
-            installation=INSTALLATION,
-            tenant=f"shop/{tenant}",
-            tenant_id=tenant,
-            entry="main",
-            isolation=self.isolation,
-            names=names,
-            blueprint=f"shop/{self.name}",
-            presence=Presence.LIVE,
-            chain=self.chain,
-            login=names.login_a,
-        )
-        return replace(wanted, **changes)
-
-    async def bring(self, desired: Desired, credentials: Credentials | None = None) -> list[str]:
-        """Observes, plans and applies, as the operator does; the names of the steps."""
-        done: list[str] = []
-        state = (await self.engine.observe()).database(desired)
-        for _ in range(5):
-            steps = self.engine.plan(desired, state, credentials)
-            try:
-                await self.engine.apply(desired, steps, credentials)
-            except Stale:
-                state = await self.engine.observe_one(desired)
-                continue
-            return done + [step.name for step in steps]
-        raise AssertionError("it does not settle")
-
-    async def make(self, tenant: str = "acme", **changes: Any) -> Desired:
-        """A tenant's database that works, its first login's password being the tests' own."""
-        desired = self.desired(tenant, **changes)
-        await self.bring(desired, Credentials(desired.names.login_a, PASSWORD))
-        return desired
-
-    async def state(self, desired: Desired) -> DatabaseState:
-        """What a fresh snapshot says; a single look must say the same."""
-        snapshot = (await self.engine.observe()).database(desired)
-        single = await self.engine.observe_one(desired)
-        if desired.names.schema is None and single.bytes is not None and snapshot.bytes is not None:
+    def same(self, single: DatabaseState, snapshot: DatabaseState) -> None:
+        """Asserts that a single look says the same, but for what moves by itself."""
+        if self.isolation is Isolation.DATABASE and single.bytes is not None and snapshot.bytes is not None:
             # The server keeps a cache of its catalogs in each database, and removes it when they change.
             assert abs(single.bytes - snapshot.bytes) < 1 << 20
             # Sessions report what they wrote within a second or so (PGSTAT_MIN_INTERVAL).
             assert (single.writes or 0) >= (snapshot.writes or 0)
             single = replace(single, bytes=snapshot.bytes, writes=snapshot.writes)
         assert _without_sessions(single) == _without_sessions(snapshot)
-        return snapshot
-
-    async def is_settled(self, desired: Desired) -> bool:
-        """Whether nothing is left to do, and nothing differs."""
-        state = await self.state(desired)
-        return self.engine.plan(desired, state, None) == () and state.drift == ()
 
     def login(self, desired: Desired, login: str | None = None, **options: Any) -> Any:
         """A session of the tenant's login."""
@@ -310,7 +241,13 @@ def blueprint(engine: PostgresEngine, server: Server) -> Iterator[Callable[..., 
     def make(isolation: Isolation, *texts: str) -> Blueprint:
         name = f"bp{next(_numbers)}"
         names.append(name)
-        made = Blueprint(engine, server, isolation, name, Chain.of(f"shop/{name}", "0", []))
+        made = Blueprint(
+            engine=engine,
+            name=name,
+            chain=Chain.of(f"shop/{name}", "0", []),
+            isolation=isolation,
+            server=server,
+        )
         made.edition("1.0", *texts)
         return made
 

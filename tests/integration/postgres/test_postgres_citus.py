@@ -28,6 +28,7 @@ from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Stalled
 from tests.integration.postgres import conftest
 from tests.integration.postgres.conftest import INSTALLATION, PASSWORD, Blueprint, Server
+from tests.integration.processes import account, free_port
 
 BINARIES = os.environ.get("TENANTRY_TEST_CITUS", "")
 
@@ -83,10 +84,10 @@ class Cluster:
 @contextlib.contextmanager
 def _node(folder: Path, trusted: bool) -> Iterator[Server]:
     """A server with Citus; a worker lets the coordinator in without a password, as Citus wants it."""
-    account = conftest._account()
+    who = account("postgres")
     folder.mkdir()
-    if account:
-        os.chown(folder, account["user"], account["group"])
+    if who:
+        os.chown(folder, who["user"], who["group"])
     hosts = "trust" if trusted else "scram-sha-256"
     subprocess.run(
         [
@@ -96,13 +97,13 @@ def _node(folder: Path, trusted: bool) -> Iterator[Server]:
         check=True,
         capture_output=True,
         cwd="/",
-        **account,
+        **who,
     )
     if not trusted:
         # Citus on the coordinator connects to itself, too, as the superuser.
         hba = folder / "data" / "pg_hba.conf"
         hba.write_text("host all postgres 127.0.0.1/32 trust\n" + hba.read_text())
-    port = conftest._free_port()
+    port = free_port()
     settings = {
         "port": port,
         "listen_addresses": "127.0.0.1",
@@ -122,7 +123,7 @@ def _node(folder: Path, trusted: bool) -> Iterator[Server]:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd="/",
-            **account,
+            **who,
         )
     try:
         running = Server(folder, port)
@@ -154,7 +155,13 @@ async def shop(cluster: Cluster) -> AsyncIterator[Blueprint]:
     """A blueprint whose shared database is ready for tenants."""
     settings = ConnectionSettings(lock_timeout=5.0, pause=0.2, citus=True)
     engine = PostgresEngine(cluster.coordinator, installation=INSTALLATION, settings=settings)
-    made = Blueprint(engine, cluster.coordinator, Isolation.SCHEMA, "bp", Chain.of("shop/bp", "0", []))
+    made = Blueprint(
+        engine=engine,
+        name="bp",
+        chain=Chain.of("shop/bp", "0", []),
+        isolation=Isolation.SCHEMA,
+        server=cluster.coordinator,
+    )
     made.edition("1.0", ORDERS)
     with pytest.raises(Stalled, match=r"CitusNotInstalled.*CREATE EXTENSION citus"):
         await made.make()
@@ -430,7 +437,13 @@ async def test_a_role_of_a_strangers_on_a_node_is_left_alone(shop: Blueprint, cl
 
 @pytest.mark.parametrize("isolation", [Isolation.ROW, Isolation.DATABASE])
 async def test_the_others_stay_on_the_coordinator(shop: Blueprint, cluster: Cluster, isolation: Isolation) -> None:
-    local = Blueprint(shop.engine, shop.server, isolation, "bp", Chain.of("shop/bp", "0", []))
+    local = Blueprint(
+        engine=shop.engine,
+        name="bp",
+        chain=Chain.of("shop/bp", "0", []),
+        isolation=isolation,
+        server=shop.server,
+    )
     local.edition("1.0", "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text)")
     acme = await local.make("local")
     assert await local.is_settled(acme)

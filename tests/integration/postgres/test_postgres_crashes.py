@@ -14,6 +14,9 @@ from tenantry_operator.engines.postgres import execute as execute_module
 from tenantry_operator.engines.postgres import vacuum as vacuum_module
 from tenantry_operator.engines.postgres.connections import ConnectionSettings
 from tenantry_operator.engines.postgres.engine import PostgresEngine
+from tests.integration.crashpoints import CrashPoints, crash_everywhere, watch
+from tests.integration.followers import INSTALLATION
+from tests.integration.postgres.conftest import Server
 
 ITEMS = """
 CREATE TABLE items (
@@ -24,58 +27,15 @@ CREATE TABLE items (
 MORE = Migration("1.1", "more", "ALTER TABLE items ADD COLUMN more text")
 
 
-class Crash(BaseException):
-    """Nothing catches it, as nothing survives SIGKILL."""
-
-
-class CrashPoints:
-    """Passes points, and dies at the one that is asked for."""
-
-    def __init__(self) -> None:
-        self.passed: list[str] = []
-        self.at: int | None = None
-
-    def __call__(self, point: str) -> None:
-        self.passed.append(point)
-        if self.at is not None and len(self.passed) > self.at:
-            raise Crash(point)
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch) -> CrashPoints:
+    return watch(monkeypatch, engine_module, execute_module, vacuum_module)
 
 
 @pytest.fixture
-def points(monkeypatch: pytest.MonkeyPatch) -> CrashPoints:
-    made = CrashPoints()
-    monkeypatch.setattr(engine_module, "reached", made)
-    monkeypatch.setattr(execute_module, "reached", made)
-    monkeypatch.setattr(vacuum_module, "reached", made)
-    return made
-
-
-async def crash_everywhere(
-    points: CrashPoints,
-    prepare: Callable[[], Any],
-    transition: Callable[[Any], Any],
-    check: Callable[[Any], Any],
-) -> list[str]:
-    """Runs a transition again and again, dying after one step more each time, then to its end."""
-    number = 0
-    while True:
-        shop = await prepare()
-        points.passed, points.at = [], number
-        try:
-            await transition(shop)
-        except Crash:
-            # Another process takes over: it knows nothing but what the server says.
-            await shop.engine.close()
-            shop.engine = PostgresEngine(shop.server, installation="test", settings=ConnectionSettings())
-            points.at = None
-            await transition(shop)
-            await check(shop)
-            await shop.engine.close()
-            number += 1
-            continue
-        points.at = None
-        await check(shop)
-        return points.passed
+def another_engine(server: Server) -> Callable[[], PostgresEngine]:
+    """Makes the engine of another process."""
+    return lambda: PostgresEngine(server, installation=INSTALLATION, settings=ConnectionSettings())
 
 
 def wanted(shop: Any, **changes: Any) -> Desired:
@@ -88,7 +48,7 @@ ALL = pytest.mark.parametrize("isolation", [Isolation.ROW, Isolation.SCHEMA, Iso
 
 @ALL
 async def test_provisioning_survives(
-    isolation: Isolation, blueprint: Callable[..., Any], points: CrashPoints
+    isolation: Isolation, blueprint: Callable[..., Any], points: CrashPoints, another_engine: Callable[[], Any]
 ) -> None:
     async def prepare() -> Any:
         return blueprint(isolation, ITEMS)
@@ -104,14 +64,18 @@ async def test_provisioning_survives(
         with shop.login(acme) as session:
             session.execute("INSERT INTO items DEFAULT VALUES")
 
-    passed = await crash_everywhere(points, prepare, provision, check)
+    passed = await crash_everywhere(points, another_engine, prepare, provision, check)
     assert passed[-1] in ("create-schema", "build-database", "register-tenant")
 
 
 @ALL
 @pytest.mark.parametrize("presence", [Presence.REFUSED, Presence.ABSENT])
 async def test_refusal_and_removal_survive(
-    isolation: Isolation, presence: Presence, blueprint: Callable[..., Any], points: CrashPoints
+    isolation: Isolation,
+    presence: Presence,
+    blueprint: Callable[..., Any],
+    points: CrashPoints,
+    another_engine: Callable[[], Any],
 ) -> None:
     async def prepare() -> Any:
         shop = blueprint(isolation, ITEMS)
@@ -136,11 +100,13 @@ async def test_refusal_and_removal_survive(
             with shop.login(wanted(shop)) as session:
                 assert session.execute("SELECT count(*) FROM items").fetchone() == (1,)
 
-    assert await crash_everywhere(points, prepare, away, check)
+    assert await crash_everywhere(points, another_engine, prepare, away, check)
 
 
 @ALL
-async def test_rotation_survives(isolation: Isolation, blueprint: Callable[..., Any], points: CrashPoints) -> None:
+async def test_rotation_survives(
+    isolation: Isolation, blueprint: Callable[..., Any], points: CrashPoints, another_engine: Callable[[], Any]
+) -> None:
     async def prepare() -> Any:
         shop = blueprint(isolation, ITEMS)
         await shop.make()
@@ -159,12 +125,12 @@ async def test_rotation_survives(isolation: Isolation, blueprint: Callable[..., 
         with shop.login(acme, acme.names.login_b, password="second") as session:
             session.execute("INSERT INTO items DEFAULT VALUES")
 
-    assert "login-refused" in await crash_everywhere(points, prepare, rotate, check)
+    assert "login-refused" in await crash_everywhere(points, another_engine, prepare, rotate, check)
 
 
 @ALL
 async def test_migration_and_quota_survive(
-    isolation: Isolation, blueprint: Callable[..., Any], points: CrashPoints
+    isolation: Isolation, blueprint: Callable[..., Any], points: CrashPoints, another_engine: Callable[[], Any]
 ) -> None:
     async def prepare() -> Any:
         shop = blueprint(isolation, ITEMS)
@@ -181,4 +147,4 @@ async def test_migration_and_quota_survive(
         with shop.login(wanted(shop)) as session:
             session.execute("INSERT INTO items (more) VALUES ('x')")
 
-    assert "migrate" in await crash_everywhere(points, prepare, change, check)
+    assert "migrate" in await crash_everywhere(points, another_engine, prepare, change, check)

@@ -133,7 +133,7 @@ async def test_a_server_that_does_not_answer_does_not_hold_up_for_long() -> None
             started = time.monotonic()
             with pytest.raises(Retryable, match="ServerUnreachable"):
                 await engine.observe()
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 15
 
 
 async def test_a_restart_of_the_server_is_survived(engine: PostgresEngine, server: Any) -> None:

@@ -352,7 +352,7 @@ async def test_a_lock_is_waited_for_as_long_as_the_rollout_says(blueprint: Calla
             since = loop.time()
             with pytest.raises(Retryable, match=r"MigrationBlocked.*55P03"):
                 await shop.bring(shop.desired(pace=Pace(lock_timeout, 30)))
-            assert lock_timeout <= loop.time() - since < lock_timeout + 1
+            assert lock_timeout <= loop.time() - since < lock_timeout + 5
 
 
 async def test_a_migration_takes_no_longer_than_it_may(blueprint: Callable[..., Any]) -> None:

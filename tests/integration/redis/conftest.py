@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,15 @@ from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import (
     Chain,
     Credentials,
-    DatabaseState,
     Desired,
-    Isolation,
     Migration,
-    Presence,
-    Stale,
 )
 from tenantry_operator.engines.binding import key_prefix
 from tenantry_operator.engines.redis.connections import ConnectionSettings
 from tenantry_operator.engines.redis.engine import RedisEngine
-from tenantry_operator.tenants.naming import names_for
 from tests.integration.engines.redis_harness import Client, RedisServer
+from tests.integration.followers import INSTALLATION, Followers
 
-INSTALLATION = "test"
 SETTINGS = ConnectionSettings(pause=0.1, longest_pause=0.2, connect_timeout=2, failures=2)
 _numbers = itertools.count(1)
 Commands = Sequence[Sequence[Any]]
@@ -74,75 +69,22 @@ def own_server() -> Iterator[Callable[..., RedisServer]]:
         shutil.rmtree(made.folder)
 
 
-@dataclass
-class Shop:
+@dataclass(kw_only=True)
+class Shop(Followers):
     """Tenants of a blueprint of their own on one server."""
 
-    engine: RedisEngine
+    kind = DatabaseEngine.REDIS
+    password = ""
     server: RedisServer
-    name: str
-    chain: Chain
-
-    def desired(self, tenant: str = "acme", **changes: Any) -> Desired:
-        """A tenant's database as it should be."""
-        names = names_for(
-            Isolation.DATABASE, self.name, tenant, "main", namespace="shop", engine=DatabaseEngine.REDIS
-        )
-        wanted = Desired(
-            installation=INSTALLATION,
-            tenant=f"shop/{tenant}",
-            tenant_id=tenant,
-            entry="main",
-            isolation=Isolation.DATABASE,
-            names=names,
-            blueprint=f"shop/{self.name}",
-            presence=Presence.LIVE,
-            chain=self.chain,
-            login=names.login_a,
-        )
-        return replace(wanted, **changes)
 
     def at(self, version: str, *migrations: Migration) -> Chain:
         """A chain of this blueprint."""
         return Chain.of(f"shop/{self.name}", version, migrations)
 
-    async def bring(
-        self, desired: Desired, credentials: Credentials | None = None, engine: RedisEngine | None = None
-    ) -> list[str]:
-        """Observes, plans and applies, as the operator does; the names of the steps."""
-        engine = engine or self.engine
-        state = (await engine.observe()).database(desired)
-        for _ in range(5):
-            steps = engine.plan(desired, state, credentials)
-            try:
-                await engine.apply(desired, steps, credentials)
-            except Stale:
-                state = await engine.observe_one(desired)
-                continue
-            return [step.name for step in steps]
-        raise AssertionError("it does not settle")
-
-    async def make(self, tenant: str = "acme", **changes: Any) -> Desired:
-        """A tenant's database that works."""
-        desired = self.desired(tenant, **changes)
-        await self.bring(desired, self.credentials(desired))
-        return desired
-
     def credentials(self, desired: Desired, login: str | None = None) -> Credentials:
-        """A password for a login, the same each time."""
-        name = login or desired.login or desired.names.login_a
+        """A password for a login, of its own and the same each time."""
+        name = super().credentials(desired, login).login
         return Credentials(name, f"password of {name}")
-
-    async def state(self, desired: Desired) -> DatabaseState:
-        """What a fresh snapshot says; a single look must say the same."""
-        snapshot = (await self.engine.observe()).database(desired)
-        assert await self.engine.observe_one(desired) == snapshot
-        return snapshot
-
-    async def is_settled(self, desired: Desired) -> bool:
-        """Whether nothing is left to do, and nothing differs."""
-        state = await self.state(desired)
-        return self.engine.plan(desired, state, None) == () and state.drift == ()
 
     def client(self, desired: Desired, login: str | None = None, password: str | None = None) -> Client:
         """An application with a login of the tenant's."""
@@ -173,7 +115,7 @@ async def shop_on() -> AsyncIterator[Callable[[RedisServer], Shop]]:
     def make(server: RedisServer) -> Shop:
         engines.append(RedisEngine(server.access, installation=INSTALLATION, settings=SETTINGS))
         name = f"bp{next(_numbers)}"
-        return Shop(engines[-1], server, name, Chain.of(f"shop/{name}", "1", [ITEMS]))
+        return Shop(engine=engines[-1], server=server, name=name, chain=Chain.of(f"shop/{name}", "1", [ITEMS]))
 
     yield make
     for engine in engines:
@@ -184,7 +126,7 @@ async def shop_on() -> AsyncIterator[Callable[[RedisServer], Shop]]:
 def shop(engine: RedisEngine, server: RedisServer) -> Iterator[Shop]:
     """A blueprint of a test's own. What was made goes afterwards."""
     name = f"bp{next(_numbers)}"
-    yield Shop(engine, server, name, Chain.of(f"shop/{name}", "1", [ITEMS]))
+    yield Shop(engine=engine, server=server, name=name, chain=Chain.of(f"shop/{name}", "1", [ITEMS]))
     clean(server)
 
 

@@ -17,32 +17,13 @@ from tenantry_operator.engines.redis import migrate as migrate_module
 from tenantry_operator.engines.redis.connections import Session
 from tenantry_operator.engines.redis.engine import RedisEngine
 from tenantry_operator.errors import Retryable
+from tests.integration.crashpoints import Crash, CrashPoints, watch
 from tests.integration.redis.conftest import INSTALLATION, ITEMS, SETTINGS, Shop, clean, migration
 
 
-class Crash(BaseException):
-    """Nothing catches it, as nothing survives SIGKILL."""
-
-
-class Points:
-    """Passes points, and dies at the one that is asked for."""
-
-    def __init__(self) -> None:
-        self.passed: list[str] = []
-        self.at: int | None = None
-
-    def __call__(self, point: str) -> None:
-        self.passed.append(point)
-        if self.at is not None and len(self.passed) > self.at:
-            raise Crash(point)
-
-
 @pytest.fixture
-def points(monkeypatch: pytest.MonkeyPatch) -> Points:
-    made = Points()
-    for module in (engine_module, execute_module, migrate_module):
-        monkeypatch.setattr(module, "reached", made)
-    return made
+def points(monkeypatch: pytest.MonkeyPatch) -> CrashPoints:
+    return watch(monkeypatch, engine_module, execute_module, migrate_module)
 
 
 class Answers:
@@ -156,7 +137,7 @@ FEWEST = {"make": 8, "migrate": 5, "back": 5, "suspend": 3, "resume": 2, "rotate
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_crash_at_any_point_is_survived(shop: Shop, points: Points, kind: str) -> None:
+async def test_a_crash_at_any_point_is_survived(shop: Shop, points: CrashPoints, kind: str) -> None:
     transitions, died, number = Transitions(shop), [], 0
     while True:
         points.at = None

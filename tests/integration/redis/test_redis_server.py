@@ -22,7 +22,8 @@ from tenantry_operator.engines.redis.connections import Connections, ConnectionS
 from tenantry_operator.engines.redis.engine import RedisEngine
 from tenantry_operator.engines.redis.keyspace import KeySpace
 from tenantry_operator.errors import Retryable, Stalled
-from tests.integration.engines.redis_harness import PASSWORD, RedisServer, Refused, free_port
+from tests.integration.engines.redis_harness import PASSWORD, RedisServer, Refused
+from tests.integration.processes import free_port
 from tests.integration.redis.conftest import INSTALLATION, ITEMS, SETTINGS, Shop, migration
 
 Start = Callable[..., RedisServer]
@@ -240,7 +241,7 @@ async def test_many_keys_are_measured_over_several_sweeps(own_server: Start, sho
             assert keys.size(desired.names.database) is None
             began = time.monotonic()
             await keys.measure(session, 0.0)
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 2
             sweeps += 1
         assert sweeps > 10
         assert keys.size(desired.names.database) == pytest.approx(expected, rel=0.01)

@@ -94,7 +94,7 @@ async def list_tenants(
     access: Allowed,
     service: Work,
     skip: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int, Query(ge=0, le=10_000_000)] = 100,
     status: schemas.Status | None = None,
     type: schemas.Kind | None = None,
     parent_id: UUID | None = None,

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, HttpUrl, TypeAdapter, ValidationError
 
-from tenantry_api.fields import FreeForm, Text
+from tenantry_api.fields import FreeForm, Text, is_http_url, is_uuid
 
 Kind = Literal["MAIN", "UNIVERSITY", "FACULTY", "DEPARTMENT", "INSTITUTION"]
 LegalStatus = Literal["PUBLIC", "PRIVATE_IPES"]
@@ -16,7 +16,6 @@ Status = Literal["ACTIVE", "INACTIVE", "SUSPENDED"]
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})+")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _URL = TypeAdapter(HttpUrl)
 _NO_URL = "Input should be a valid HTTP or HTTPS URL"
 
@@ -32,8 +31,7 @@ def _url(value: str) -> str:
         _URL.validate_python(value)
     except ValidationError:
         raise ValueError(_NO_URL) from None
-    # The parser forgives what stands around or between; whoever follows the link may not.
-    if not value.isprintable() or " " in value:
+    if not is_http_url(value):
         raise ValueError(_NO_URL)
     return value
 
@@ -42,7 +40,7 @@ def _id(value: str) -> str:
     if value.startswith("-"):
         raise ValueError("Value should start with a letter or digit")
     # A token names its tenant by the id or the UUID: no id may be taken for another tenant's UUID.
-    if _UUID.fullmatch(value):
+    if is_uuid(value):
         raise ValueError("Value should not have the form of a UUID")
     return value
 

@@ -9,15 +9,23 @@ from uuid import UUID
 from orjson import Fragment
 
 from tenantry_api.dialects.institutions import schemas, translate
-from tenantry_api.dialects.institutions.access import Access
+from tenantry_api.dialects.institutions.access import Access, denied
 from tenantry_api.facade import Facade
-from tenantry_api.problems import Missing, Taken, Unauthenticated
+from tenantry_api.problems import Invalid, Missing, Taken, Unauthenticated
 from tenantry_api.tenants import Tenant
 
 Object = dict[str, Any]
 
-_MOVES_APART = 1.0
-"""Seconds after which every replica must have heard that a tenant is below another one."""
+
+class _Moves(Exception):
+    """A change puts a tenant below another one, which takes more care.
+
+    :param parent: the name of that one's object.
+    """
+
+    def __init__(self, parent: str) -> None:
+        super().__init__(parent)
+        self.parent = parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,8 @@ class Service:
     async def create(self, body: schemas.NewTenant) -> Object:
         """Makes a tenant."""
         parent = self._parent(body.parent_id) if body.parent_id is not None else None
+        if parent is not None and self._tenants.would_be_within(parent, body.slug):
+            raise _ring()
         spec = translate.spec_of(body, parent, self._facade.settings.institutions_databases)
         if self._tenants.by_id(body.slug) is not None:
             raise self._taken(body.slug)
@@ -94,19 +104,30 @@ class Service:
     async def change(self, access: Access, tenant: Tenant, body: schemas.TenantChange) -> Fragment:
         """Changes a tenant."""
 
+        claimed = False
+
         def edit(now: Tenant, wanted: Object) -> None:
+            if not access.covers(now):
+                raise denied()  # it was moved meanwhile
             if "parent_id" in body.model_fields_set:
-                self._move(access, now, wanted["spec"], body.parent_id)
+                parent = self._parent_after(access, now, body.parent_id)
+                if parent not in (None, now.spec.get("parent")) and not claimed:
+                    raise _Moves(parent)
+                wanted["spec"]["parent"] = parent
             translate.apply_change(wanted["spec"], now, body, self._limits(now))
             state = str(wanted["spec"].get("state") or "Active")
             if state != now.state:
                 access.check_status(now, state)
 
-        if body.parent_id is None or str(body.parent_id) == translate.parent_id_of(tenant):
+        try:
             return self.detail(await self._tenants.change(tenant.key, edit))
-        # Two that are put below each other at the same moment would make a ring.
-        async with self._facade.claims.hold("hierarchy", settled=lambda: False, lingers=_MOVES_APART):
-            return self.detail(await self._tenants.change(tenant.key, edit))
+        except _Moves as moves:
+            # Two that are put below each other at the same moment would make a ring: one after the other, and each
+            # sees what is above its parent as the one before it left it, on whatever replica.
+            claimed = True
+            async with self._facade.claims.hold("hierarchy", settled=lambda: False, lingers=0):
+                await self._tenants.read_above(moves.parent)
+                return self.detail(await self._tenants.change(tenant.key, edit))
 
     async def delete(self, tenant: Tenant) -> None:
         """Marks a tenant as deleted; its data and the tenants below it stay."""
@@ -116,19 +137,18 @@ class Service:
 
         await self._tenants.change(tenant.key, edit)
 
-    def _move(self, access: Access, now: Tenant, spec: Object, parent_id: UUID | None) -> None:
+    def _parent_after(self, access: Access, now: Tenant, parent_id: UUID | None) -> str | None:
+        """The name of the object that a tenant is to be below."""
         wanted = None if parent_id is None else str(parent_id)
         if wanted == translate.parent_id_of(now):
-            return
-        found = self._tenants.by_uuid(wanted) if wanted is not None else None
-        access.check_move(found)
+            return now.spec.get("parent")
+        access.check_move(None if wanted is None else self._tenants.by_uuid(wanted))
         if parent_id is None:
-            spec["parent"] = None
-            return
+            return None
         parent = self._parent(parent_id)
         if self._tenants.is_within(parent, now):
-            raise translate.refused("parent_id", "A tenant cannot be below itself")
-        spec["parent"] = parent.key[1]
+            raise _ring()
+        return parent.key[1]
 
     def _parent(self, uuid: UUID) -> Tenant:
         found = self._tenants.by_uuid(str(uuid))
@@ -142,3 +162,7 @@ class Service:
     @staticmethod
     def _taken(slug: str) -> Taken:
         return Taken(f"Slug '{slug}' already exists")
+
+
+def _ring() -> Invalid:
+    return translate.refused("parent_id", "A tenant cannot be below itself")

@@ -200,7 +200,7 @@ def apply_change(spec: Object, now: Tenant, change: TenantChange, limits: Mappin
     if change.security_config is not None:
         spec["securityConfig"] = _configured(spec.get("securityConfig") or {}, change.security_config)
     if change.status is not None and change.status != status_of(now):
-        if change.status == "ACTIVE" and not is_data_kept(now, datetime.now(UTC)):
+        if change.status != "INACTIVE" and not is_data_kept(now, datetime.now(UTC)):
             raise refused("status", "The data of the tenant is gone; it cannot be brought back")
         spec["state"] = STATES[change.status]
 

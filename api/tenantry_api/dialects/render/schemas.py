@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from tenantry_api.fields import Text
+from tenantry_api.fields import Text, is_http_url, is_uuid
 
 _PUBLIC_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 LONGEST_NAME = 255
@@ -33,6 +32,8 @@ def _new_name(value: str | None) -> str | None:
 def _slug(value: str | None) -> str | None:
     if value and not _PUBLIC_ID.fullmatch(value):
         raise ValueError("slug must be a letter or digit and up to 62 of a-z, 0-9, - and _, in lower case")
+    if value and is_uuid(value):
+        raise ValueError("slug must not have the form of a UUID: tenants are also found by theirs")
     return value
 
 
@@ -42,12 +43,7 @@ def _url(value: str | None) -> str | None:
         return value
     if len(value) > LONGEST_URL:
         raise ValueError(f"custom_plugin_repo must be at most {LONGEST_URL} characters long")
-    try:
-        parts = urlsplit(value)
-        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits or any(character.isspace() or not character.isprintable() for character in value):
+    if not is_http_url(value):
         raise ValueError("custom_plugin_repo must be an HTTP or HTTPS URL, or empty")
     return value
 

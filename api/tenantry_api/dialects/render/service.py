@@ -12,6 +12,7 @@ from orjson import Fragment
 from tenantry_api.claims import Held
 from tenantry_api.dialects.render import schemas, translate
 from tenantry_api.facade import Facade
+from tenantry_api.fields import is_uuid
 from tenantry_api.identity import slug_of
 from tenantry_api.problems import FieldError, Invalid, Missing, Taken, Unavailable
 from tenantry_api.tenants import Tenant
@@ -105,7 +106,7 @@ class Service:
     def _free_slug(self, name: str) -> str:
         for number in range(1, _COUNTED_SLUGS):
             slug = slug_of(name, number=number)
-            if self._tenants.by_id(slug) is None:
+            if self._tenants.by_id(slug) is None and not is_uuid(slug):
                 return slug
         return slug_of(name, number=_COUNTED_SLUGS + secrets.randbelow(1_000_000_000))
 

@@ -67,6 +67,10 @@ no wildcard, no exec, no roles.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# Why its pod is not even made: for a quota, a policy, a PriorityClass that is not there.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # Their volumes: a size that grew, and what deletionPolicy Delete says.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]

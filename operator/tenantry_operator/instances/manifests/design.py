@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tenantry_crds.common import ComputeResources, DatabaseEngine
+from tenantry_crds.pods import PodSettings
 from tenantry_operator.instances.manifests.flavours import generation
 from tenantry_operator.names import INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 
@@ -35,6 +36,8 @@ class Plan:
     """Of the PostgreSQL behind FerretDB."""
     asleep: bool = False
     """Whether it is scaled to zero."""
+    pods: PodSettings = field(default_factory=PodSettings)
+    """What the pod gets besides its containers."""
     clients: tuple[str, ...] = ()
     """Names of the namespaces whose pods may connect."""
     projects: bool = False
@@ -65,7 +68,7 @@ class Plan:
     @property
     def config_map(self) -> str:
         """The ConfigMap with the server's configuration."""
-        return f"{self.name}-config"
+        return config_map(self.name)
 
 
 def labels_of(instance: str) -> dict[str, str]:
@@ -76,6 +79,16 @@ def labels_of(instance: str) -> dict[str, str]:
 def admin_secret(instance: str) -> str:
     """The name of the Secret of the administrator of an instance that is not external."""
     return f"{instance}-admin"
+
+
+def config_map(instance: str) -> str:
+    """The ConfigMap with the configuration of an instance."""
+    return f"{instance}-config"
+
+
+def headless_service(instance: str) -> str:
+    """The Service that gives the pod its name."""
+    return f"{instance}-headless"
 
 
 def claim_name(instance: str) -> str:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tenantry_crds.common import DatabaseEngine
+from tenantry_operator import podsettings
 from tenantry_operator.instances.manifests import mongodb, mysql, postgres, redis
-from tenantry_operator.instances.manifests.design import Design, Plan
+from tenantry_operator.instances.manifests.design import Design, Plan, config_map, headless_service
+from tenantry_operator.instances.manifests.paths import Path, dig
 from tenantry_operator.kube import (
     CONFIGMAPS,
     DISRUPTION_BUDGETS,
@@ -25,6 +27,8 @@ Object = dict[str, Any]
 
 RENDERED = f"{GROUP}/rendered"
 """An annotation: the digest of what was rendered."""
+PODS = f"{GROUP}/pods"
+"""An annotation: what the operator set of what pods get besides their containers."""
 GENERATION = f"{GROUP}/data"
 """An annotation of a volume's claim: which program its data is for."""
 _CONFIG_DIGEST = f"{GROUP}/config"
@@ -53,6 +57,14 @@ class Rendered:
     body: Object
     mutable: frozenset[str] | None = None
     """The fields of ``spec`` that can be changed; None: all."""
+    pods: tuple[Path, ...] = ()
+    """Where it says what its pods get besides their containers. Such a field is replaced as a whole; one that
+    nobody asks for any more is taken away, if it was the operator who set it."""
+
+    @property
+    def given(self) -> tuple[Path, ...]:
+        """Those of ``pods`` that it sets."""
+        return tuple(path for path in self.pods if dig(self.body, path) is not None)
 
     @property
     def name(self) -> str:
@@ -61,24 +73,48 @@ class Rendered:
         return name
 
 
+def marked(rendered: Rendered) -> Rendered:
+    """With an annotation that tells which of ``pods`` it sets, if it sets any."""
+    if rendered.given:
+        rendered.body["metadata"]["annotations"][PODS] = ",".join(map(".".join, rendered.given))
+    return rendered
+
+
 def render(plan: Plan) -> tuple[Rendered, ...]:
     """The objects, in the order in which they are made: the pod comes last, when nobody else can reach it.
 
-    :raises Stalled: ImageUnknown.
+    :raises Stalled: ImageUnknown, AffinityTooLarge.
     """
     design = DESIGNS[plan.engine](plan)
     return (
         _object(plan, CONFIGMAPS, "v1", plan.config_map, {"data": dict(design.config)}),
-        _object(plan, SERVICES, "v1", f"{plan.name}-headless", {"spec": _service(plan, design, headless=True)}),
+        _object(
+            plan, SERVICES, "v1", headless_service(plan.name), {"spec": _service(plan, design, headless=True)}
+        ),
         _object(plan, SERVICES, "v1", plan.name, {"spec": _service(plan, design)}),
         _object(
             plan, NETWORK_POLICIES, "networking.k8s.io/v1", plan.name, {"spec": _network_policy(plan, design)}
         ),
         _object(plan, DISRUPTION_BUDGETS, "policy/v1", plan.name, {"spec": _disruption_budget(plan)}),
-        replace(
-            _object(plan, STATEFUL_SETS, "apps/v1", plan.name, {"spec": _stateful_set(plan, design)}),
-            mutable=_MUTABLE,
+        marked(
+            replace(
+                _object(plan, STATEFUL_SETS, "apps/v1", plan.name, {"spec": _stateful_set(plan, design)}),
+                mutable=_MUTABLE,
+                pods=tuple(("spec", "template", "spec", name) for name in podsettings.FIELDS.values()),
+            )
         ),
+    )
+
+
+def parts(name: str) -> tuple[tuple[Resource, str], ...]:
+    """What :func:`render` makes for an instance of this name, whatever its image is: resources and names."""
+    return (
+        (CONFIGMAPS, config_map(name)),
+        (SERVICES, headless_service(name)),
+        (SERVICES, name),
+        (NETWORK_POLICIES, name),
+        (DISRUPTION_BUDGETS, name),
+        (STATEFUL_SETS, name),
     )
 
 
@@ -172,7 +208,7 @@ def _stateful_set(plan: Plan, design: Design) -> Object:
     }
     return {
         "replicas": 0 if plan.asleep else 1,
-        "serviceName": f"{plan.name}-headless",
+        "serviceName": headless_service(plan.name),
         # With OrderedReady, a pod that never became ready would not be replaced by one that does.
         "podManagementPolicy": "Parallel",
         "updateStrategy": {"type": "RollingUpdate"},
@@ -217,4 +253,5 @@ def _pod(plan: Plan, design: Design) -> Object:
         **({"initContainers": list(design.init_containers)} if design.init_containers else {}),
         "containers": containers,
         "volumes": volumes,
+        **podsettings.fields(plan.pods),
     }
