@@ -391,6 +391,15 @@ def test_who_rests_has_no_pods_whatever_labels_they_had(api: Api) -> None:
             continue
         found = api.wait("deployment", f"{name}-web", SPACE, lambda d: d["spec"]["replicas"] == 0, 30)
         assert label in found["metadata"]["labels"]
+    # At rest it is looked after as well: what nobody hears of could be scaled up.
+    api.kubectl("label", "deployment", "suspended-service-web", "-n", SPACE, "tenantry.dev/service-")
+    api.wait(
+        "deployment",
+        "suspended-service-web",
+        SPACE,
+        lambda d: "tenantry.dev/service" in d["metadata"]["labels"],
+        30,
+    )
 
 
 def test_what_a_quota_leaves_out_is_told(api: Api) -> None:
@@ -464,8 +473,11 @@ def test_what_is_taken_out_or_archived_or_deleted_is_removed(api: Api) -> None:
     running(api, "ending")
     api.delete("tenant", "ending", SPACE)
     api.gone("tenant", "ending", SPACE)
-    for kind in ("deployment", "service"):
-        api.gone(kind, "ending-web", SPACE)
+    kinds = "deployments,replicasets,pods,services,endpointslices"
+    deadline = time.monotonic() + 60
+    while left := api.kubectl("get", kinds, "-n", SPACE, "-l", "tenantry.dev/tenant=ending", "-o", "name").split():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
 
 
 STEPS: list[tuple[str, str, Callable[[Api, str], Any]]] = [

@@ -251,7 +251,8 @@ class Services:
             for gone in ("replicas", "ready", "generation"):
                 outcome.record.pop(gone, None)
             return
-        if known["replicas"] != 0 or digest_of(known) != STOPPED:
+        labelled = build.is_of(known, view.name, entry.name)
+        if known["replicas"] != 0 or digest_of(known) != STOPPED or not labelled:
             known = await self._objects.stop(view, entry.name, known)
             outcome.done.append("stopped")
         found = health(known)
