@@ -287,7 +287,7 @@ def test_an_object_of_somebody_else_is_left_alone(api: Api) -> None:
     api.delete("service", "taken-web", SPACE)
     running(api, "taken")
     api.delete("tenant", "a-b", SPACE)
-    api.gone("deployment", "a-b-web", SPACE)
+    api.gone("tenant", "a-b", SPACE)
     running(api, "a")
 
 
