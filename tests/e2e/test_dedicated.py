@@ -144,8 +144,11 @@ def test_a_wrong_template_is_named_by_field(api: Api) -> None:
     api.apply(tenant(SPACE, "wrong", "notes", "Instance", plan={"code": "wrong"}))
     trouble = api.trouble("tenant", SPACE, "wrong", "DedicatedTemplate", 30)
     assert "disk" in trouble["message"]
-    api.patch("plan", "wrong", None, {"spec": {"dedicated": {"statefulSet": {"disk": None}}}})
+    own: Object = {"disk": None, "tolerations": [{"key": "large", "operator": "Exists"}]}
+    api.patch("plan", "wrong", None, {"spec": {"dedicated": {"statefulSet": own}}})
     api.ready(SPACE, "wrong")
+    pod = api.get("pod", "wrong-notes-0", SPACE) or {}
+    assert own["tolerations"][0] in pod["spec"]["tolerations"]
 
 
 def test_no_server_is_made_outside_of_the_tenants_regions(api: Api) -> None:

@@ -283,9 +283,12 @@ def test_an_object_of_somebody_else_is_left_alone(api: Api) -> None:
     until(api, "a", lambda t: "Deployment served/a-b-web" in (condition(t, "Ready") or {})["message"])
     assert the_deployment(api, "a-b")["metadata"]["labels"]["tenantry.dev/tenant"] == "a-b"
     assert api.query(SPACE, "a", "main", "SELECT count(*) FROM notes") == [(0,)]
+    # When it is gone, or renamed, the name is taken by itself.
     api.delete("service", "taken-web", SPACE)
-    found = api.get("service", "taken-web", SPACE)
-    assert found is None or "tenantry.dev/tenant" in found["metadata"].get("labels", {})
+    running(api, "taken")
+    api.delete("tenant", "a-b", SPACE)
+    api.gone("tenant", "a-b", SPACE)
+    running(api, "a")
 
 
 @pytest.mark.parametrize(
@@ -310,6 +313,150 @@ def test_a_template_that_the_cluster_refuses_is_told(api: Api) -> None:
     running(api, "refused")
 
 
+def image(deployment: Object) -> str:
+    found: str = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    return found
+
+
+def test_a_template_that_is_refused_changes_nothing(api: Api) -> None:
+    affinity = {"nodeAffinity": {"required": []}}
+    api.apply(template("moved"))
+    made(api, "steady", services=[{"name": "web", "blueprint": "moved"}])
+    before = the_deployment(api, "steady")["spec"]
+    api.apply(template("moved", port=9000, affinity=affinity))
+    told = api.trouble("tenant", SPACE, "steady", "TemplateInvalid")
+    assert 'unknown field "spec.template.spec.affinity.nodeAffinity.required"' in told["message"]
+    assert the_deployment(api, "steady")["spec"] == before
+    # The pods listen where they did, and so they are found.
+    service = api.get("service", "steady-web", SPACE) or {}
+    assert [port["port"] for port in service["spec"]["ports"]] == [8000]
+    api.apply(template("moved", port=9000, nodeSelector={"pool": "web"}))
+    running(api, "steady")
+    service = api.get("service", "steady-web", SPACE) or {}
+    assert [port["port"] for port in service["spec"]["ports"]] == [9000]
+    assert the_deployment(api, "steady")["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "web"}
+
+
+def test_a_database_that_is_new_keeps_no_change_from_what_runs(api: Api) -> None:
+    api.apply(template("fixed"))
+    made(api, "waits", services=[{"name": "web", "blueprint": "fixed"}])
+    more = [{"name": "main", "blueprint": "notes"}, {"name": "more", "blueprint": "nowhere"}]
+    api.patch("tenant", "waits", SPACE, {"spec": {"databases": more}})
+    api.trouble("tenant", SPACE, "waits", "BlueprintNotFound")
+    api.apply(template("fixed", image="python:3.12"))
+    api.wait("deployment", "waits-web", SPACE, lambda d: image(d) == "python:3.12", 30)
+    volumes = the_deployment(api, "waits")["spec"]["template"]["spec"]["volumes"]
+    assert [volume["name"] for volume in volumes] == ["binding-main"]
+    # And what does not run waits for all of them.
+    api.patch("tenant", "waits", SPACE, {"spec": {"services": [{"name": "new", "blueprint": "fixed"}]}})
+    api.gone("deployment", "waits-web", SPACE)
+    found = until(api, "waits", lambda t: [s["name"] for s in t["status"]["services"]] == ["new"])
+    assert found["status"]["services"][0]["phase"] == "Pending"
+    assert api.get("deployment", "waits-new", SPACE) is None
+
+
+def test_what_somebody_changed_while_a_database_was_missing_is_mended_too(api: Api) -> None:
+    made(api, "sly")
+    more = [{"name": "main", "blueprint": "notes"}, {"name": "more", "blueprint": "nowhere"}]
+    api.patch("tenant", "sly", SPACE, {"spec": {"databases": more}})
+    api.trouble("tenant", SPACE, "sly", "BlueprintNotFound")
+    change = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "evil:1"}]
+    change.append({"op": "replace", "path": "/spec/replicas", "value": 0})
+    api.kubectl("patch", "deployment", "sly-web", "-n", SPACE, "--type=json", "-p", json.dumps(change))
+    until(api, "sly", lambda t: "it starts when" in t["status"]["services"][0].get("message", ""))
+    api.patch("tenant", "sly", SPACE, {"spec": {"databases": more[:1]}})
+    api.wait("deployment", "sly-web", SPACE, lambda d: image(d) == "python:3" and d["spec"]["replicas"] == 1, 30)
+    running(api, "sly")
+
+
+def test_who_rests_has_no_pods_whatever_labels_they_had(api: Api) -> None:
+    labels = ["tenantry.dev/service", "tenantry.dev/tenant", "app.kubernetes.io/managed-by"]
+    hidden = {
+        f"{state.lower()}-{label.rpartition('/')[2]}": (state, label)
+        for state in ("Suspended", "Archived")
+        for label in labels
+    }
+    api.apply(*(served(name) for name in hidden))
+    for name in hidden:
+        running(api, name)
+    api.cluster.kill_operator()
+    for name, (state, label) in hidden.items():
+        api.kubectl("label", "deployment", f"{name}-web", "-n", SPACE, f"{label}-")
+        api.set_state(SPACE, name, state)
+    api.cluster.start_operator(QUICK)
+    for name, (state, label) in hidden.items():
+        if state == "Archived":
+            api.gone("deployment", f"{name}-web", SPACE, 30)
+            api.gone("service", f"{name}-web", SPACE, 30)
+            continue
+        found = api.wait("deployment", f"{name}-web", SPACE, lambda d: d["spec"]["replicas"] == 0, 30)
+        assert label in found["metadata"]["labels"]
+    # At rest it is looked after as well: what nobody hears of could be scaled up.
+    api.kubectl("label", "deployment", "suspended-service-web", "-n", SPACE, "tenantry.dev/service-")
+    api.wait(
+        "deployment",
+        "suspended-service-web",
+        SPACE,
+        lambda d: "tenantry.dev/service" in d["metadata"]["labels"],
+        30,
+    )
+
+
+def test_what_a_quota_leaves_out_is_told(api: Api) -> None:
+    made(api, "quota")
+    there = len(json.loads(api.kubectl("get", "pods", "-n", SPACE, "-o", "json"))["items"])
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "few", "namespace": SPACE},
+        "spec": {"hard": {"pods": str(there + 3)}},
+    }
+    api.apply(quota)
+    api.wait(
+        "resourcequota", "few", SPACE, lambda q: q and q.get("status", {}).get("hard") == quota["spec"]["hard"]
+    )
+    try:
+        api.patch(
+            "tenant", "quota", SPACE, {"spec": {"services": [{"name": "web", "blueprint": "web", "replicas": 5}]}}
+        )
+        found = until(
+            api, "quota", lambda t: "exceeded quota: few" in (condition(t, "Reconciling") or {}).get("message", "")
+        )
+        assert is_ready(found)
+        assert found["status"]["services"][0]["phase"] == "Updating"
+        assert "exceeded quota: few" in found["status"]["services"][0]["message"]
+    finally:
+        api.delete("resourcequota", "few", SPACE)
+
+
+def test_names_at_their_longest(api: Api) -> None:
+    name, service, database = "n" * 63, "s" * 63, "d" * 63
+    made(
+        api,
+        name,
+        databases=[{"name": database, "blueprint": "notes", "isolation": "Schema"}],
+        services=[{"name": service, "blueprint": "web"}, {"name": "s" * 62, "blueprint": "web"}],
+    )
+    mounts = [pod["spec"]["containers"][0]["volumeMounts"] for pod in pods(api, name)]
+    assert [mount["mountPath"] for (mount,) in mounts] == [f"/bindings/{database}"] * 2
+    api.delete("tenant", name, SPACE)
+    api.gone("tenant", name, SPACE)
+
+
+def test_a_blueprint_that_goes_stops_nothing(api: Api) -> None:
+    api.apply(template("leaving"))
+    made(api, "stays", services=[{"name": "web", "blueprint": "leaving"}])
+    api.delete("blueprint", "leaving", SPACE)
+    api.trouble("tenant", SPACE, "stays", "BlueprintNotFound")
+    assert the_deployment(api, "stays")["spec"]["replicas"] == 1
+    api.set_state(SPACE, "stays", "Suspended")
+    api.wait("deployment", "stays-web", SPACE, lambda d: d["spec"]["replicas"] == 0)
+    api.set_state(SPACE, "stays", "Active")
+    api.trouble("tenant", SPACE, "stays", "BlueprintNotFound")
+    api.apply(template("leaving"))
+    running(api, "stays")
+
+
 def test_what_is_taken_out_or_archived_or_deleted_is_removed(api: Api) -> None:
     made(api, "ending")
     api.patch("tenant", "ending", SPACE, {"spec": {"services": []}})
@@ -326,8 +473,11 @@ def test_what_is_taken_out_or_archived_or_deleted_is_removed(api: Api) -> None:
     running(api, "ending")
     api.delete("tenant", "ending", SPACE)
     api.gone("tenant", "ending", SPACE)
-    for kind in ("deployment", "service"):
-        api.gone(kind, "ending-web", SPACE)
+    kinds = "deployments,replicasets,pods,services,endpointslices"
+    deadline = time.monotonic() + 60
+    while left := api.kubectl("get", kinds, "-n", SPACE, "-l", "tenantry.dev/tenant=ending", "-o", "name").split():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
 
 
 STEPS: list[tuple[str, str, Callable[[Api, str], Any]]] = [
@@ -352,5 +502,10 @@ def test_a_crash_after_any_step_comes_to_the_same_end(api: Api) -> None:
             time.sleep(0.1)
         api.cluster.start_operator(QUICK)
         reached(api, "crash")
+    # What it did not get to write down was nobody else's doing.
+    events = json.loads(api.kubectl("get", "events", "-n", SPACE, "-o", "json"))["items"]
+    told = {event["reason"] for event in events if event["involvedObject"]["name"] == "crash"}
+    assert told
+    assert "DriftMended" not in told
     api.gone("service", "crash-web", SPACE)
     api.wait("tenant", "crash", SPACE, lambda t: "services" not in t["status"])

@@ -78,6 +78,7 @@ def test_pods_get_registries_and_a_place_to_run() -> None:
                 "maxSkew": 1,
                 "topologyKey": "zone",
                 "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {},
                 "matchLabelKeys": ["tenantry.dev/tenant"],
             }
         ],

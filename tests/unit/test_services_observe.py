@@ -11,8 +11,8 @@ from tenantry_operator.cache import Store
 from tenantry_operator.engines.base import Presence
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.services.objects import said_of_pod
-from tenantry_operator.services.observe import Phase, by_tenant, differs, health, remember_deployment
-from tenantry_operator.services.outcome import ServiceOutcome
+from tenantry_operator.services.observe import Phase, by_tenant, differs, health, is_watched, remember_deployment
+from tenantry_operator.services.outcome import ServiceOutcome, updating
 from tenantry_operator.tenants import status
 from tenantry_operator.tenants.lifecycle import Goal
 from tenantry_operator.tenants.view import TenantView
@@ -164,6 +164,22 @@ def test_pods_that_are_replaced_leave_the_tenant_ready_and_reconciling() -> None
     assert found["Ready"] == ("True", "Ready")
     assert found["Reconciling"] == ("True", "ServicesUpdating")
     assert found["ServicesReady"] == ("True", "Ready")
+
+
+def test_pods_that_a_quota_leaves_out_are_told_while_others_do_the_work() -> None:
+    found = [ServiceOutcome(name, {"name": name, "phase": "Updating"}) for name in ("web", "api")]
+    found[0].said = "exceeded quota: few"
+    later = updating(found)
+    assert later is not None
+    assert later.message == "pods are being replaced: api, web (exceeded quota: few)"
+
+
+def test_what_nobody_tells_of_is_not_remembered() -> None:
+    ours = {"app.kubernetes.io/managed-by": "tenantry", "tenantry.dev/service": "web"}
+    assert is_watched({"metadata": {"labels": ours}})
+    for name in ours:
+        assert not is_watched({"metadata": {"labels": {key: ours[key] for key in ours if key != name}}})
+    assert not is_watched({"metadata": {}})
 
 
 def test_services_that_were_not_looked_at_keep_what_was_said_of_them() -> None:

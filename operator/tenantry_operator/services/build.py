@@ -87,6 +87,15 @@ def is_of(obj: Object, tenant: str, service: str) -> bool:
     return all(found.get(name) == value for name, value in labels(tenant, service).items())
 
 
+def belongs(obj: Object, tenant: Object, service: str) -> bool:
+    """Whether an object is a tenant's service: by its labels, or, since labels can be changed, by its owner.
+
+    :param tenant: the Tenant object.
+    """
+    owners = {owner.get("uid") for owner in obj["metadata"].get("ownerReferences") or []}
+    return is_of(obj, tenant["metadata"]["name"], service) or tenant["metadata"]["uid"] in owners
+
+
 def deployment(tenant: Object, wanted: Wanted) -> Object:
     """The Deployment, owned by its Tenant, with its digest.
 

@@ -10,8 +10,15 @@ from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.faults import reached
 from tenantry_operator.kube import DEPLOYMENTS, PODS, SERVICES, ApiError, Conflict, NotFound, Resource
 from tenantry_operator.names import GROUP
-from tenantry_operator.services.build import DIGEST_ANNOTATION, STOPPED, is_of, selector
-from tenantry_operator.services.observe import outline, remember_deployment, remember_service
+from tenantry_operator.services.build import DIGEST_ANNOTATION, STOPPED, belongs, labels, selector
+from tenantry_operator.services.observe import (
+    is_watched,
+    outline,
+    remember_deployment,
+    remember_service,
+    summarise_deployment,
+    summarise_service,
+)
 from tenantry_operator.tenants.view import TenantView
 
 Object = dict[str, Any]
@@ -53,26 +60,32 @@ class ServiceObjects:
                     )
                 except Conflict:
                     # Its controller writes its status all the time, or it is there and has not been seen yet.
-                    known = await self._read_deployment(view, name)
+                    known = await self.find_deployment(view, name)
                 except NotFound:
                     context.deployments.drop((view.namespace, name))
                     known = None
         raise Retryable("DeploymentChanging", f"Deployment {view.namespace}/{name} changes all the time")
 
-    async def _read_deployment(self, view: TenantView, name: str) -> Object | None:
+    async def find_deployment(self, view: TenantView, name: str) -> Object | None:
+        """A Deployment as the API server has it, whoever made it; in the form in which it is remembered."""
         try:
-            return self._keep(await self._context.kube.get(DEPLOYMENTS, view.namespace, name))
+            found = await self._context.kube.get(DEPLOYMENTS, view.namespace, name)
         except NotFound:
             return None
+        return self._keep(found) if is_watched(found) else summarise_deployment(found)
 
-    async def stop(self, view: TenantView, known: Object) -> Object:
-        """Scales a Deployment to zero.
+    async def stop(self, view: TenantView, service: str, known: Object) -> Object:
+        """Scales a Deployment to zero, and puts its labels back: without them nobody would hear of it again.
 
         :returns: what is remembered of it.
         """
         meta = known["metadata"]
         patch = {
-            "metadata": {"uid": meta["uid"], "annotations": {DIGEST_ANNOTATION: STOPPED}},
+            "metadata": {
+                "uid": meta["uid"],
+                "labels": labels(view.name, service),
+                "annotations": {DIGEST_ANNOTATION: STOPPED},
+            },
             "spec": {"replicas": 0},
         }
         _count("patch", DEPLOYMENTS)
@@ -104,7 +117,7 @@ class ServiceObjects:
                     made = await context.kube.replace(SERVICES, view.namespace, name, written)
                     remember_service(context.services, made)
                 except Conflict:
-                    known = await self._read_service(view, name)
+                    known = await self.find_service(view, name)
                 except NotFound:
                     context.services.drop((view.namespace, name))
                     known = None
@@ -112,11 +125,14 @@ class ServiceObjects:
                     return True
         raise Retryable("ServiceChanging", f"Service {view.namespace}/{name} changes all the time")
 
-    async def _read_service(self, view: TenantView, name: str) -> Object | None:
+    async def find_service(self, view: TenantView, name: str) -> Object | None:
+        """A Service as the API server has it, whoever made it; in the form in which it is remembered."""
         try:
             found = await self._context.kube.get(SERVICES, view.namespace, name)
         except NotFound:
             return None
+        if not is_watched(found):
+            return summarise_service(found)
         remember_service(self._context.services, found)
         return self._context.services.get((view.namespace, name))
 
@@ -209,9 +225,7 @@ def _owned(known: Object, body: Object) -> bool:
 
 
 def _check_owner(view: TenantView, service: str, found: Object, resource: Resource) -> None:
-    uid = view.obj["metadata"]["uid"]
-    owners = {owner.get("uid") for owner in found["metadata"].get("ownerReferences") or []}
-    if not is_of(found, view.name, service) and uid not in owners:
+    if not belongs(found, view.obj, service):
         raise Stalled(
             "NameTaken",
             f"service {service}: {resource.kind} {view.namespace}/{found['metadata']['name']} was not made for "

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from tenantry_operator.cache import Store
-from tenantry_operator.names import GROUP, SERVICE_LABEL, TENANT_LABEL
+from tenantry_operator.names import GROUP, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, TENANT_LABEL
 from tenantry_operator.services.build import DIGEST_ANNOTATION
 
 Object = dict[str, Any]
@@ -40,12 +40,12 @@ def _metadata(obj: Object) -> Object:
     return {name: meta[name] for name in (*_KEPT, "deletionTimestamp") if name in meta}
 
 
-def remember_deployment(store: Store, obj: Object) -> bool:
-    """Keeps what is needed of a Deployment; True when it was news."""
+def summarise_deployment(obj: Object) -> Object:
+    """What is needed of a Deployment."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     # Others' annotations of the pod template, such as that of "kubectl rollout restart", are to be kept.
     others = (spec.get("template") or {}).get("metadata", {}).get("annotations") or {}
-    kept: Object = {
+    return {
         "metadata": _metadata(obj),
         "replicas": spec.get("replicas", 1),
         "others": {name: value for name, value in others.items() if not name.startswith(f"{GROUP}/")},
@@ -55,12 +55,21 @@ def remember_deployment(store: Store, obj: Object) -> bool:
             for each in status.get("conditions") or []
         },
     }
-    return store.put(kept)
+
+
+def remember_deployment(store: Store, obj: Object) -> bool:
+    """Keeps what is needed of a Deployment; True when it was news."""
+    return store.put(summarise_deployment(obj))
+
+
+def summarise_service(obj: Object) -> Object:
+    """What is needed of a Service."""
+    return {"metadata": _metadata(obj), "spec": outline(obj.get("spec") or {})}
 
 
 def remember_service(store: Store, obj: Object) -> bool:
     """Keeps what is needed of a Service; True when it was news."""
-    return store.put({"metadata": _metadata(obj), "spec": outline(obj.get("spec") or {})})
+    return store.put(summarise_service(obj))
 
 
 def outline(spec: Object) -> Object:
@@ -70,6 +79,12 @@ def outline(spec: Object) -> Object:
         for port in spec.get("ports") or []
     ]
     return {"type": spec.get("type"), "selector": spec.get("selector"), "ports": ports}
+
+
+def is_watched(obj: Object) -> bool:
+    """Whether changes of a Deployment or Service are heard of; what is not must not be remembered."""
+    found = obj["metadata"].get("labels") or {}
+    return found.get(MANAGED_BY_LABEL) == MANAGED_BY and SERVICE_LABEL in found
 
 
 def differs(before: Object | None, after: Object | None) -> bool:

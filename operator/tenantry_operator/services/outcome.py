@@ -23,8 +23,12 @@ class ServiceOutcome:
     record: Object
     """Its entry in ``status.services``."""
     error: ReconcileError | None = None
+    said: str = ""
+    """What is in the way of pods that are being replaced."""
     mended: bool = False
     """Whether somebody else had changed its Deployment or Service."""
+    look_again: float | None = None
+    """Seconds after which it is worth a look, when nothing else asks for one."""
     done: list[str] = field(default_factory=list)
     """What was written."""
 
@@ -54,5 +58,8 @@ def condition(outcomes: Sequence[ServiceOutcome], reason: str) -> Condition | No
 
 def updating(outcomes: Sequence[ServiceOutcome]) -> Waiting | None:
     """What is still to come although the tenant is served: pods that are being replaced."""
-    names = ", ".join(sorted(outcome.name for outcome in outcomes if outcome.updating))
-    return Waiting("ServicesUpdating", f"pods are being replaced: {names}") if names else None
+    found = sorted((outcome for outcome in outcomes if outcome.updating), key=lambda outcome: outcome.name)
+    if not found:
+        return None
+    said = [outcome.name + (f" ({outcome.said})" if outcome.said else "") for outcome in found]
+    return Waiting("ServicesUpdating", f"pods are being replaced: {', '.join(said)}")

@@ -29,6 +29,10 @@ Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
 
+_NAME_AGAIN = 15.0
+"""Seconds between two looks at a name that is taken."""
+
+
 class Course(Enum):
     """What is to become of a tenant's services."""
 
@@ -81,20 +85,24 @@ class Services:
 
         :returns: the services that could not be removed.
         """
-        context = self._context
+        context, objects, records = self._context, self._objects, _records(view)
         failures: dict[str, ReconcileError] = {}
-        for store, remove in (
-            (context.deployments, self._objects.remove_deployment),
-            (context.services, self._objects.remove_service),
+        for store, find, remove in (
+            (context.deployments, objects.find_deployment, objects.remove_deployment),
+            (context.services, objects.find_service, objects.remove_service),
         ):
-            for known in store.all("tenant", view.tenant):
-                name = service_of(known)
-                # What has the labels and another name was made by somebody else.
-                if name not in wanted and known["metadata"]["name"] == build.object_name(view.name, name):
-                    try:
+            # What is heard of by its labels, and what is known to have been made: labels can be taken away.
+            names = {service_of(known) for known in store.all("tenant", view.tenant)} | records.keys()
+            for name in sorted(names - wanted.keys()):
+                called = build.object_name(view.name, name)
+                try:
+                    known = store.get((view.namespace, called))
+                    if known is None and name in records:
+                        known = await find(view, called)
+                    if known is not None and build.belongs(known, view.obj, name):
                         await remove(known)
-                    except ReconcileError as error:
-                        failures[name] = error.about(f"service {name}")
+                except ReconcileError as error:
+                    failures[name] = error.about(f"service {name}")
         outcomes = []
         for name, failure in failures.items():
             record = {**(_records(view).get(name) or {}), "name": name}
@@ -123,12 +131,15 @@ class Services:
             plugin_repo=view.spec.profile.plugin_repo if view.spec.profile is not None else None,
             bound=bound,
         )
-        body = build.service(view.obj, wanted)
-        if body is not None:
-            outcome.mended = await self._objects.write_service(view, entry.name, body)
+        # A name that is taken is found out before there are pods. Later on the Service follows the pods: a
+        # template that is refused does not lead it to a port on which nobody listens.
+        first = known is None
+        if first:
+            await self._front(view, wanted, outcome)
         known = await self._deploy(view, known, wanted, outcome)
+        if not first:
+            await self._front(view, wanted, outcome)
         self._describe(outcome, view, template, known)
-        await self._remove_service_without_port(view, wanted)
         await self._judge(view, entry.name, known, outcome)
 
     def _template(self, view: TenantView, entry: TenantService) -> ServiceTemplate:
@@ -155,12 +166,13 @@ class Services:
     def _deployment(self, view: TenantView, entry: TenantService) -> Object | None:
         name = build.object_name(view.name, entry.name)
         known = self._context.deployments.get((view.namespace, name))
-        return known if known is not None and build.is_of(known, view.name, entry.name) else None
+        return known if known is not None and build.belongs(known, view.obj, entry.name) else None
 
     def _bound(self, view: TenantView, databases: Sequence[Outcome], *, running: bool) -> tuple[Bound, ...] | None:
         """The databases whose credentials the services get; None while one is not there yet.
 
-        What runs goes on when a database is in trouble; what does not run would start in vain.
+        What runs goes on when a database is in trouble, and gets a new one once it is there; what does not run
+        would start in vain.
         """
         found = []
         removed = {entry.name for entry in view.entries if entry.removed}
@@ -168,6 +180,8 @@ class Services:
             if outcome.entry in removed:
                 continue
             record = outcome.record or {}
+            if running and not any(each.get("login") for each in (record, view.known.get(outcome.entry) or {})):
+                continue
             summary = None
             if record.get("login") and record.get("secret"):
                 summary = secrets.summary(self._context, view, record["secret"])
@@ -182,20 +196,29 @@ class Services:
     ) -> Object:
         body = build.deployment(view.obj, wanted)
         generation = outcome.record.get("generation")
+        same = labelled = False
         if known is not None:
             if "deletionTimestamp" in known["metadata"]:
                 raise Waiting("ServicesStarting", f"service {wanted.name}: its old Deployment is being deleted")
             same = digest_of(known) == digest_of(body)
-            if same and generation == known["metadata"].get("generation"):
+            labelled = build.is_of(known, view.name, wanted.name)
+            if same and labelled and generation == known["metadata"].get("generation"):
                 return known
-            outcome.mended |= same and generation is not None
         written = await self._objects.write_deployment(view, wanted.name, body)
+        now = written["metadata"].get("generation", 0)
+        # After a crash it may be as it should be, and only not be written down: then this changed nothing.
+        if known is not None and same and generation is not None:
+            outcome.mended |= now != known["metadata"].get("generation") or not labelled
+        outcome.record["generation"] = now
         outcome.done.append("deployment")
         reached("service-written")
         return written
 
-    async def _remove_service_without_port(self, view: TenantView, wanted: Wanted) -> None:
-        if wanted.template.port is not None:
+    async def _front(self, view: TenantView, wanted: Wanted, outcome: ServiceOutcome) -> None:
+        """Sees to it that there is a Service, or none for a template without a port."""
+        body = build.service(view.obj, wanted)
+        if body is not None:
+            outcome.mended |= await self._objects.write_service(view, wanted.name, body)
             return
         known = self._context.services.get((view.namespace, build.object_name(view.name, wanted.name)))
         if known is not None and build.is_of(known, view.name, wanted.name):
@@ -210,6 +233,7 @@ class Services:
         found = health(known)
         _note(outcome, known, found)
         if found.phase not in (Phase.STARTING, Phase.FAILED):
+            outcome.said = found.message
             return
         said = await self._objects.trouble(view, name) or found.message or "its pods are not ready yet"
         if found.phase is Phase.FAILED:
@@ -218,16 +242,22 @@ class Services:
 
     async def _stop(self, view: TenantView, entry: TenantService, outcome: ServiceOutcome) -> None:
         known = self._deployment(view, entry)
+        if known is None and "generation" in outcome.record:
+            # Without its labels nobody hears of it, and its pods would run on.
+            hidden = await self._objects.find_deployment(view, build.object_name(view.name, entry.name))
+            known = hidden if hidden is not None and build.belongs(hidden, view.obj, entry.name) else None
         if known is None:
             outcome.record["phase"] = Phase.STOPPED
             for gone in ("replicas", "ready", "generation"):
                 outcome.record.pop(gone, None)
             return
-        if known["replicas"] != 0 or digest_of(known) != STOPPED:
-            known = await self._objects.stop(view, known)
+        labelled = build.is_of(known, view.name, entry.name)
+        if known["replicas"] != 0 or digest_of(known) != STOPPED or not labelled:
+            known = await self._objects.stop(view, entry.name, known)
             outcome.done.append("stopped")
         found = health(known)
         _note(outcome, known, found)
+        outcome.record["generation"] = known["metadata"].get("generation", 0)
         if found.phase is not Phase.STOPPED:
             raise Waiting("ServicesStopping", f"service {entry.name}: its pods are ending")
 
@@ -254,15 +284,18 @@ def _note(outcome: ServiceOutcome, known: Object, found: Health) -> None:
         "replicas": known["replicas"],
         "ready": found.ready,
         "phase": found.phase,
-        "generation": known["metadata"].get("generation", 0),
     }
 
 
 def _finish(outcome: ServiceOutcome) -> None:
     record, error = outcome.record, outcome.error
     record.pop("message", None)
+    if error is None and outcome.said:
+        record["message"] = outcome.said
     if error is not None:
         record["message"] = error.message
+        if error.reason == "NameTaken":
+            outcome.look_again = _NAME_AGAIN  # nobody tells when the other object is gone
         if isinstance(error, Stalled):
             record["phase"] = Phase.FAILED
     record["phase"] = str(record.get("phase") or Phase.PENDING)

@@ -115,7 +115,7 @@ class TenantReconciler:
         problems += [service.error for service in services or ()]
         error = worst([problem for problem in problems if problem is not None])
         await self._report(view, goal, outcomes, services, error, limits, now)
-        return self._again(view, goal, outcomes, error)
+        return self._again(view, goal, [*outcomes, *(services or ())], error)
 
     async def _all(
         self, view: TenantView, goal: Goal, limits: quotas.Limits | None
@@ -266,7 +266,11 @@ class TenantReconciler:
                 recorder.warning(view.obj, "NearLimit", quota["message"])
 
     def _again(
-        self, view: TenantView, goal: Goal, outcomes: Sequence[Outcome], error: ReconcileError | None
+        self,
+        view: TenantView,
+        goal: Goal,
+        outcomes: Sequence[Outcome | ServiceOutcome],
+        error: ReconcileError | None,
     ) -> float | None:
         if error is not None:
             _log.info("not there yet", tenant=view.tenant, reason=error.reason, message=error.message)
