@@ -21,7 +21,7 @@ class _Unread(bytes):
 
 def _read(value: Any) -> Any:
     if not isinstance(value, _Unread):
-        raise PydanticCustomError("json_expected", "Content-Type should be application/json")
+        raise PydanticCustomError("json_expected", "Input should be JSON, sent with Content-Type: application/json")
     try:
         return json.loads(value)
     except (ValueError, RecursionError):  # numbers may have too many digits, lists be nested too deep

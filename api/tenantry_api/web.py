@@ -183,8 +183,6 @@ def invalid_request(error: RequestValidationError) -> Invalid:
 
 
 def _message(error: dict[str, Any]) -> str:
-    if error["type"] == "model_attributes_type" and isinstance(error["input"], bytes):
-        return "Input should be JSON, sent with Content-Type: application/json"
     bound = {"too_short": "least", "too_long": "most"}.get(error["type"])
     if bound is None or not isinstance(error["input"], str):
         return str(error["msg"]).removeprefix("Value error, ")
