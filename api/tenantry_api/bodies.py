@@ -21,7 +21,8 @@ class _Unread(bytes):
 
 def _read(value: Any) -> Any:
     if not isinstance(value, _Unread):
-        raise PydanticCustomError("json_expected", "Input should be JSON, sent with Content-Type: application/json")
+        wanted = "Input should be JSON, sent with Content-Type: application/json"
+        raise PydanticCustomError("json_expected", wanted)
     try:
         return json.loads(value)
     except (ValueError, RecursionError):  # numbers may have too many digits, lists be nested too deep
