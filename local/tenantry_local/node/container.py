@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tenantry_local.errors import LocalError
 from tenantry_local.node import runtime, status
@@ -32,6 +32,13 @@ LASTED = 600.0
 log = logging.getLogger(__name__)
 
 
+class Changed(Protocol):
+    """Told that the view is another."""
+
+    def __call__(self, *, urgent: bool = False) -> None:
+        """:param urgent: somebody waits for it."""
+
+
 class Container:
     """A container that the node looks after. Its view changes as its process does."""
 
@@ -42,7 +49,7 @@ class Container:
         spec: Object,
         address: str,
         places: Places,
-        changed: Callable[[], None],
+        changed: Changed,
     ) -> None:
         self.spec = spec
         self.view = View(spec["name"], spec["image"])
@@ -199,7 +206,7 @@ class Container:
     def _ready(self, value: bool) -> None:
         if self.view.ready != value:
             self.view.ready = value
-            self._changed()
+            self._changed(urgent=True)
 
     async def _repeat(
         self,

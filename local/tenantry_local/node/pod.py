@@ -45,6 +45,7 @@ class PodWorker:
         self._init: list[Container] = []
         self._main: list[Container] = []
         self._dirty = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._published: Object | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: asyncio.Task[None] | None = None
@@ -175,14 +176,18 @@ class PodWorker:
         for folder in (self._sockets(), self.folder):
             remove_tree(folder)
 
-    def _change(self) -> None:
+    def _change(self, *, urgent: bool = False) -> None:
         self._dirty.set()
+        if urgent:
+            self._urgent.set()
 
     async def _publish(self) -> None:
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(DEBOUNCE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._urgent.wait(), DEBOUNCE)
             self._dirty.clear()
+            self._urgent.clear()
             try:
                 await self._write()
             except (NotFound, Conflict) as error:
