@@ -497,6 +497,21 @@ def test_a_liveness_probe_restarts_and_a_startup_probe_holds_the_others_back(pod
     pods.kubectl("delete", "pod", "probed", "--timeout=30s")
 
 
+def test_a_pod_that_is_ending_can_be_hurried(pods: Pods) -> None:
+    stubborn = "trap '' TERM; echo deaf; while :; do sleep 1; done"
+    for name in ("shorter", "forced"):
+        pods.apply(script(name, stubborn, terminationGracePeriodSeconds=600))
+    for name, options in (("shorter", ["--grace-period=1"]), ("forced", ["--grace-period=0", "--force"])):
+        pods.ready(name)
+        until(lambda name=name: "deaf" in pods.log(name))
+        process = pods.process(name)
+        pods.kubectl("delete", "pod", name, "--wait=false")
+        until(lambda name=name: "deletionTimestamp" in pods.pod(name)["metadata"])
+        pods.kubectl("delete", "pod", name, "--wait=false", *options)
+        until(lambda found=process: start_time(found.pid) != found.start)
+        until(lambda name=name: pods.gone("pod", name))
+
+
 def test_a_node_that_was_killed_takes_its_pods_up_again(pods: Pods) -> None:
     pods.apply(
         script("ends", "exec sleep 1000"), script("goes", "exec sleep 1000"), script("stays", "exec sleep 1000")

@@ -62,6 +62,7 @@ class Container:
         self._changed = changed
         self._prepared: Prepared | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._failures = 0
 
     @property
@@ -99,19 +100,28 @@ class Container:
         """Ends the process within so many seconds, when it runs."""
         if self._starting is not None:
             await asyncio.wait([self._starting])
-        before = runtime.read(self.folder)
-        if isinstance(before, Running):
-            loop = asyncio.get_running_loop()
-            until = loop.time() + grace
-            hook = (self.spec.get("lifecycle") or {}).get("preStop") or {}
-            if hook:
-                with contextlib.suppress(LocalError, ApiError):
-                    await self._hook(hook, grace)
-            await runtime.stop(self.folder, until - loop.time())
+        if isinstance(runtime.read(self.folder), Running):
+            self._stopping = asyncio.create_task(self._ask_to_stop(grace))
+            await asyncio.wait([self._stopping])
+            await runtime.stop(self.folder, 0)
         after = runtime.read(self.folder)
         self.view.ready = self.view.started = False
         if isinstance(after, Exited):
             self._ended(after)
+
+    async def _ask_to_stop(self, grace: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace
+        hook = (self.spec.get("lifecycle") or {}).get("preStop") or {}
+        if hook:
+            with contextlib.suppress(LocalError, ApiError):
+                await self._hook(hook, grace)
+        await runtime.stop(self.folder, until - loop.time())
+
+    def hurry(self, grace: float) -> None:
+        """Of a process that is being stopped: it is killed in so many seconds, if that is earlier."""
+        if self._stopping is not None:
+            asyncio.get_running_loop().call_later(grace, self._stopping.cancel)
 
     async def _start(self) -> None:
         """Starts the process, however often that has to be tried."""

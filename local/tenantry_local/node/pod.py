@@ -80,14 +80,22 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         """The pod as the API server has it now; one that is to be deleted is ended."""
         self._pod = pod
-        if pod["metadata"].get("deletionTimestamp") and self._ending is None:
+        if pod["metadata"].get("deletionTimestamp"):
             grace = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-            self._ending = asyncio.create_task(self._end(grace, delete=True))
+            if self._ending is None:
+                self._ending = asyncio.create_task(self._end(grace, delete=True))
+            self._hurry(grace)
 
     def vanish(self) -> None:
         """The object is gone: somebody deleted it by force."""
         if self._ending is None:
             self._ending = asyncio.create_task(self._end(1, delete=False))
+        self._hurry(1)
+
+    def _hurry(self, grace: float) -> None:
+        """Its processes have so many seconds from now, if they had more: another pod of its name may come."""
+        for container in [*self._main, *self._init]:
+            container.hurry(grace)
 
     async def ended(self) -> None:
         """Returns when everything of the pod is gone; to be called once it is to end."""
@@ -151,6 +159,8 @@ class PodWorker:
             await _cancelled([*self._tasks])
             every = [*self._main, *self._init]
             await asyncio.gather(*(container.stop(grace) for container in every))
+            # Before the next pod of its name takes it again.
+            self._context.addresses.release(self.namespace, self.name)
             while delete:
                 try:
                     if self._phase() not in {"Succeeded", "Failed"}:
@@ -164,7 +174,6 @@ class PodWorker:
                     await asyncio.sleep(1)
                 else:
                     break
-            self._context.addresses.release(self.namespace, self.name)
             self._context.forget(self.uid)
             await asyncio.to_thread(self._remove)
         except asyncio.CancelledError:
