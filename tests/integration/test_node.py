@@ -214,6 +214,10 @@ def state(pod: Any) -> Any:
     return pod["status"]["containerStatuses"][0]
 
 
+def ready_since(pod: Any) -> str:
+    return next(entry["lastTransitionTime"] for entry in pod["status"]["conditions"] if entry["type"] == "Ready")
+
+
 def postgres_at(address: str, word: str = PASSWORD) -> psycopg.Connection[Any]:
     return psycopg.connect(host=address, user="postgres", password=word, dbname='a "database"', autocommit=True)
 
@@ -521,6 +525,7 @@ def test_a_node_that_was_killed_takes_its_pods_up_again(pods: Pods) -> None:
         pods.ready(name)
     server, ends, goes, stays = (pods.process(name) for name in ("pg-0", "ends", "goes", "stays"))
     session = postgres_at(address)
+    before = ready_since(pods.pod("pg-0"))
     assert pods.cluster.kill("node")
     os.kill(ends.pid, signal.SIGKILL)
     pods.kubectl("delete", "pod", "goes", "--grace-period=0", "--force")
@@ -535,6 +540,7 @@ def test_a_node_that_was_killed_takes_its_pods_up_again(pods: Pods) -> None:
     assert found["lastState"]["terminated"]["exitCode"] == 137
     until(lambda: start_time(goes.pid) != goes.start)
     pods.ready("pg-0")
+    assert ready_since(pods.pod("pg-0")) == before  # nor did who watches the pod
     pods.kubectl("delete", "pod", "ends", "stays", "--timeout=30s")
     assert start_time(stays.pid) != stays.start
 

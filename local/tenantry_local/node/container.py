@@ -179,7 +179,9 @@ class Container:
 
     async def _watched(self, running: Running | Exited | None) -> Exited:
         """Probes the container until its process has ended."""
-        self.view.started = self.view.ready = False
+        self.view.started, self.view.ready = self._said_of(running)
+        if self.view.started:
+            self.up.set()
         ended = asyncio.create_task(runtime.wait(self.folder))
         probing = asyncio.create_task(self._probing()) if isinstance(running, Running) else None
         self._changed()
@@ -192,26 +194,40 @@ class Container:
             self.view.started = self.view.ready = False
             self.up.clear()
 
+    def _said_of(self, running: Running | Exited | None) -> tuple[bool, bool]:
+        """Whether a process has started and is ready, as an earlier node found: it need not prove that again."""
+        found = self._pod().get("status") or {}
+        for entry in [*(found.get("containerStatuses") or []), *(found.get("initContainerStatuses") or [])]:
+            since = ((entry.get("state") or {}).get("running") or {}).get("startedAt")
+            if entry["name"] == self.spec["name"] and isinstance(running, Running) and since == running.at:
+                return bool(entry.get("started")), bool(entry.get("ready"))
+        return False, False
+
     async def _probing(self) -> None:
         try:
-            hook = (self.spec.get("lifecycle") or {}).get("postStart")
-            if hook:
-                await self._hook(hook, 60)
-            if startup := self.spec.get("startupProbe"):
-                await self._repeat(startup, Verdict(startup, value=False), until=True)
-            self.view.started = True
-            self.up.set()
-            self.view.ready = "readinessProbe" not in self.spec
-            self._changed()
+            if not self.view.started:
+                await self._until_started()
             async with asyncio.TaskGroup() as tasks:
                 if readiness := self.spec.get("readinessProbe"):
-                    tasks.create_task(self._repeat(readiness, Verdict(readiness, value=False), on=self._ready))
+                    verdict = Verdict(readiness, value=self.view.ready)
+                    tasks.create_task(self._repeat(readiness, verdict, on=self._ready))
                 if liveness := self.spec.get("livenessProbe"):
                     tasks.create_task(self._repeat(liveness, Verdict(liveness, value=True)))
         except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("probes of container %s", self.spec["name"])
+
+    async def _until_started(self) -> None:
+        hook = (self.spec.get("lifecycle") or {}).get("postStart")
+        if hook:
+            await self._hook(hook, 60)
+        if startup := self.spec.get("startupProbe"):
+            await self._repeat(startup, Verdict(startup, value=False), until=True)
+        self.view.started = True
+        self.up.set()
+        self.view.ready = "readinessProbe" not in self.spec
+        self._changed()
 
     def _ready(self, value: bool) -> None:
         if self.view.ready != value:
