@@ -83,11 +83,12 @@ class Container:
             self.view.restarts += 1
             found = None
         while True:
-            if found is None:
+            taken_up = found is not None
+            if not taken_up:
                 await self._start()
             running = runtime.read(self.folder)
             self.view.state = status.running(running.at if running else "")
-            ended = await self._watched(running)
+            ended = await self._watched(running, taken_up=taken_up)
             self._ended(ended)
             if not _again(policy, ended.code):
                 return ended.code
@@ -177,9 +178,12 @@ class Container:
         self._changed()
         await self._context.warn(self._pod(), "Failed", f"container {self.spec['name']}: {message}")
 
-    async def _watched(self, running: Running | Exited | None) -> Exited:
-        """Probes the container until its process has ended."""
-        self.view.started, self.view.ready = self._said_of(running)
+    async def _watched(self, running: Running | Exited | None, *, taken_up: bool) -> Exited:
+        """Probes the container until its process has ended.
+
+        :param taken_up: an earlier node started it.
+        """
+        self.view.started, self.view.ready = self._said_of(running) if taken_up else (False, False)
         if self.view.started:
             self.up.set()
         ended = asyncio.create_task(runtime.wait(self.folder))
