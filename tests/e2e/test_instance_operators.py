@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,17 @@ def wait_instance(api: Api, name: str, *wanted: str, timeout: float = 90) -> Obj
         raise
 
 
+def die_at(api: Api, point: str) -> None:
+    """The operator is killed when it has come so far, and started anew."""
+    api.cluster.kill_operator()
+    api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_AT": f"{SPACE}/{point}"}, wait=False)
+    deadline = time.monotonic() + 60
+    while api.cluster.operator_pid() is not None:
+        assert time.monotonic() < deadline, f"the operator does not come to {point}"
+        time.sleep(0.1)
+    api.cluster.start_operator(QUICK)
+
+
 def test_operators_that_are_not_installed_are_waited_for(api: Api) -> None:
     api.apply(instance("pg", role="Dedicated", cloudNativePG={"storage": "1Gi"}))
     api.apply(instance("maria", "MySQL", role="Dedicated", mariaDB={"storage": "1Gi"}))
@@ -68,6 +80,7 @@ def test_operators_that_are_not_installed_are_waited_for(api: Api) -> None:
 
 
 def test_a_cluster_of_cloudnativepg_serves_and_sleeps(api: Api, cnpg: operators.CloudNativePG) -> None:
+    die_at(api, "pg:made-clusters")
     up = wait_instance(api, "pg", "True", "Ready")
     assert (condition(up, "Hardened") or {})["status"] == "True"
     assert (condition(up, "Privileged") or {})["status"] == "True"
@@ -183,6 +196,7 @@ def test_a_cluster_of_somebody_else_is_left_alone(api: Api, cnpg: operators.Clou
 def test_mariadb_s_root_is_the_administrator(api: Api) -> None:
     operator = operators.MariaDB(api, SPACE)
     try:
+        die_at(api, "maria:made-mariadbs")
         api.wait("pod", "maria-0", SPACE, operators.is_ready, 90)
         values = api.cluster.kubectl.secret(SPACE, "maria-admin")
         assert values["username"] == "root"

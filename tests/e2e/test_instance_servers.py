@@ -80,8 +80,26 @@ def test_a_dedicated_postgresql_sleeps_while_its_tenant_rests(api: Api) -> None:
     wait_instance(api, "pg", "True", "Ready")
 
 
+def crash_at(api: Api, point: str) -> None:
+    """The operator is started anew, and kills itself there."""
+    api.cluster.kill_operator()
+    api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_AT": f"{SPACE}/pg:{point}"}, wait=False)
+
+
+def until_dead(api: Api) -> None:
+    deadline = time.monotonic() + 60
+    while api.cluster.operator_pid() is not None:
+        assert time.monotonic() < deadline, "the operator does not get to the point"
+        time.sleep(0.1)
+
+
 def test_it_sleeps_on_over_a_restart_of_the_operator_and_wakes_after_it(api: Api) -> None:
+    # Killed when it was scaled to zero, before that was said.
+    crash_at(api, "scaled-to-zero")
     api.set_state(SPACE, "acme", "Suspended")
+    until_dead(api)
+    assert reason(api.get("databaseinstance", "pg", SPACE)) == ("True", "Ready")
+    api.cluster.start_operator(QUICK)
     wait_instance(api, "pg", "True", "Hibernated")
     api.cluster.kill_operator()
     api.set_state(SPACE, "acme", "Active")
@@ -125,7 +143,11 @@ def test_sweeps_of_it_write_nothing(api: Api) -> None:
 
 def test_its_volume_grows(api: Api) -> None:
     before = api.get("pod", "pg-0", SPACE)
+    # Killed when the StatefulSet, whose claim cannot be changed, was taken away.
+    crash_at(api, "stateful-set-taken-away")
     api.apply(instance("pg", role="Dedicated", server={"storage": "2Gi"}))
+    until_dead(api)
+    api.cluster.start_operator(QUICK)
     api.wait(
         "persistentvolumeclaim",
         "data-pg-0",

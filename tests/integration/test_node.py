@@ -214,6 +214,10 @@ def state(pod: Any) -> Any:
     return pod["status"]["containerStatuses"][0]
 
 
+def ready_since(pod: Any) -> str:
+    return next(entry["lastTransitionTime"] for entry in pod["status"]["conditions"] if entry["type"] == "Ready")
+
+
 def postgres_at(address: str, word: str = PASSWORD) -> psycopg.Connection[Any]:
     return psycopg.connect(host=address, user="postgres", password=word, dbname='a "database"', autocommit=True)
 
@@ -497,6 +501,21 @@ def test_a_liveness_probe_restarts_and_a_startup_probe_holds_the_others_back(pod
     pods.kubectl("delete", "pod", "probed", "--timeout=30s")
 
 
+def test_a_pod_that_is_ending_can_be_hurried(pods: Pods) -> None:
+    stubborn = "trap '' TERM; echo deaf; while :; do sleep 1; done"
+    for name in ("shorter", "forced"):
+        pods.apply(script(name, stubborn, terminationGracePeriodSeconds=600))
+    for name, options in (("shorter", ["--grace-period=1"]), ("forced", ["--grace-period=0", "--force"])):
+        pods.ready(name)
+        until(lambda name=name: "deaf" in pods.log(name))
+        process = pods.process(name)
+        pods.kubectl("delete", "pod", name, "--wait=false")
+        until(lambda name=name: "deletionTimestamp" in pods.pod(name)["metadata"])
+        pods.kubectl("delete", "pod", name, "--wait=false", *options)
+        until(lambda found=process: start_time(found.pid) != found.start)
+        until(lambda name=name: pods.gone("pod", name))
+
+
 def test_a_node_that_was_killed_takes_its_pods_up_again(pods: Pods) -> None:
     pods.apply(
         script("ends", "exec sleep 1000"), script("goes", "exec sleep 1000"), script("stays", "exec sleep 1000")
@@ -506,6 +525,7 @@ def test_a_node_that_was_killed_takes_its_pods_up_again(pods: Pods) -> None:
         pods.ready(name)
     server, ends, goes, stays = (pods.process(name) for name in ("pg-0", "ends", "goes", "stays"))
     session = postgres_at(address)
+    before = ready_since(pods.pod("pg-0"))
     assert pods.cluster.kill("node")
     os.kill(ends.pid, signal.SIGKILL)
     pods.kubectl("delete", "pod", "goes", "--grace-period=0", "--force")
@@ -520,6 +540,7 @@ def test_a_node_that_was_killed_takes_its_pods_up_again(pods: Pods) -> None:
     assert found["lastState"]["terminated"]["exitCode"] == 137
     until(lambda: start_time(goes.pid) != goes.start)
     pods.ready("pg-0")
+    assert ready_since(pods.pod("pg-0")) == before  # nor did who watches the pod
     pods.kubectl("delete", "pod", "ends", "stays", "--timeout=30s")
     assert start_time(stays.pid) != stays.start
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tenantry_local.errors import LocalError
 from tenantry_local.node.environment import Missing, Reference, references, variables
-from tenantry_local.node.mounts import files_of, mount_references
+from tenantry_local.node.mounts import _sub, files_of, mount_references
+from tenantry_local.node.users import Account
 
 ADDRESS = "127.16.0.5"
 POD: dict[str, Any] = {
@@ -154,3 +156,17 @@ def test_only_what_is_mounted_is_read() -> None:
 def test_an_unknown_volume_is_refused() -> None:
     with pytest.raises(LocalError, match="nfs"):
         files({"name": "v", "nfs": {"server": "x"}})
+
+
+def test_nothing_is_made_where_a_link_in_a_volume_leads(tmp_path: Path) -> None:
+    volume, outside = tmp_path / "volume", tmp_path / "outside"
+    volume.mkdir()
+    outside.mkdir()
+    (volume / "link").symlink_to(outside)
+    nobody = Account(None, None, None)
+    for inner in ("link", "link/made", "../outside"):
+        with pytest.raises(LocalError, match="leads out of its volume"):
+            _sub(volume, inner, nobody)
+    assert list(outside.iterdir()) == []
+    assert _sub(volume, "a/b", nobody) == volume / "a" / "b"
+    assert (volume / "a" / "b").is_dir()

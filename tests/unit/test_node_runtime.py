@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -134,3 +136,35 @@ async def test_records_hold_no_environment(tmp_path: Path) -> None:
     await runtime.start(tmp_path, launch(tmp_path, "true"))
     await asyncio.wait_for(runtime.wait(tmp_path), 60)
     assert not any("secret" in path.read_text() for path in tmp_path.iterdir() if path.is_file())
+
+
+async def test_a_shim_that_is_kept_ready_is_used_once_and_missed_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare = runtime._Spare()
+    monkeypatch.setattr(runtime, "_spare", spare)
+    runtime.keep_spare()
+    ready = spare._shim
+    assert ready is not None
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    assert (await started(first, "exec sleep 1000")).shim == ready.pid
+    # The next one is not there yet, or was killed.
+    killed = spare._start()
+    killed.kill()
+    killed.wait()
+    spare._shim = killed
+    assert (await started(second, "exec sleep 1000")).shim not in (ready.pid, killed.pid)
+    for folder in (first, second):
+        await runtime.stop(folder, 5)
+
+
+def test_a_shim_that_is_kept_ready_ends_with_its_node() -> None:
+    code = "from tenantry_local.node import runtime; runtime.keep_spare(); print(runtime._spare._shim.pid)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pid = int(said.stdout)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+        assert time.monotonic() < deadline, "it is left behind"
+        time.sleep(0.05)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tenantry_local.errors import LocalError
+from tenantry_local.node import runtime
 from tenantry_local.node.addresses import Addresses, network_of
 from tenantry_local.node.agent import Agent
 from tenantry_local.node.claims import Claims
@@ -64,6 +65,7 @@ async def _run(folder: Path, back_off: float) -> None:
         back_off=back_off,
         api=(address.hostname or "127.0.0.1", address.port or 443),
     )
+    runtime.keep_spare()
     task = asyncio.ensure_future(Agent(context).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tenantry_local.errors import LocalError
 from tenantry_local.node import runtime, status
@@ -32,6 +32,13 @@ LASTED = 600.0
 log = logging.getLogger(__name__)
 
 
+class Changed(Protocol):
+    """Told that the view is another."""
+
+    def __call__(self, *, urgent: bool = False) -> None:
+        """:param urgent: somebody waits for it."""
+
+
 class Container:
     """A container that the node looks after. Its view changes as its process does."""
 
@@ -42,7 +49,7 @@ class Container:
         spec: Object,
         address: str,
         places: Places,
-        changed: Callable[[], None],
+        changed: Changed,
     ) -> None:
         self.spec = spec
         self.view = View(spec["name"], spec["image"])
@@ -55,6 +62,7 @@ class Container:
         self._changed = changed
         self._prepared: Prepared | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._failures = 0
 
     @property
@@ -75,11 +83,12 @@ class Container:
             self.view.restarts += 1
             found = None
         while True:
-            if found is None:
+            taken_up = found is not None
+            if not taken_up:
                 await self._start()
             running = runtime.read(self.folder)
             self.view.state = status.running(running.at if running else "")
-            ended = await self._watched(running)
+            ended = await self._watched(running, taken_up=taken_up)
             self._ended(ended)
             if not _again(policy, ended.code):
                 return ended.code
@@ -92,19 +101,28 @@ class Container:
         """Ends the process within so many seconds, when it runs."""
         if self._starting is not None:
             await asyncio.wait([self._starting])
-        before = runtime.read(self.folder)
-        if isinstance(before, Running):
-            loop = asyncio.get_running_loop()
-            until = loop.time() + grace
-            hook = (self.spec.get("lifecycle") or {}).get("preStop") or {}
-            if hook:
-                with contextlib.suppress(LocalError, ApiError):
-                    await self._hook(hook, grace)
-            await runtime.stop(self.folder, until - loop.time())
+        if isinstance(runtime.read(self.folder), Running):
+            self._stopping = asyncio.create_task(self._ask_to_stop(grace))
+            await asyncio.wait([self._stopping])
+            await runtime.stop(self.folder, 0)
         after = runtime.read(self.folder)
         self.view.ready = self.view.started = False
         if isinstance(after, Exited):
             self._ended(after)
+
+    async def _ask_to_stop(self, grace: float) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace
+        hook = (self.spec.get("lifecycle") or {}).get("preStop") or {}
+        if hook:
+            with contextlib.suppress(LocalError, ApiError):
+                await self._hook(hook, grace)
+        await runtime.stop(self.folder, until - loop.time())
+
+    def hurry(self, grace: float) -> None:
+        """Of a process that is being stopped: it is killed in so many seconds, if that is earlier."""
+        if self._stopping is not None:
+            asyncio.get_running_loop().call_later(grace, self._stopping.cancel)
 
     async def _start(self) -> None:
         """Starts the process, however often that has to be tried."""
@@ -160,9 +178,14 @@ class Container:
         self._changed()
         await self._context.warn(self._pod(), "Failed", f"container {self.spec['name']}: {message}")
 
-    async def _watched(self, running: Running | Exited | None) -> Exited:
-        """Probes the container until its process has ended."""
-        self.view.started = self.view.ready = False
+    async def _watched(self, running: Running | Exited | None, *, taken_up: bool) -> Exited:
+        """Probes the container until its process has ended.
+
+        :param taken_up: an earlier node started it.
+        """
+        self.view.started, self.view.ready = self._said_of(running) if taken_up else (False, False)
+        if self.view.started:
+            self.up.set()
         ended = asyncio.create_task(runtime.wait(self.folder))
         probing = asyncio.create_task(self._probing()) if isinstance(running, Running) else None
         self._changed()
@@ -175,20 +198,23 @@ class Container:
             self.view.started = self.view.ready = False
             self.up.clear()
 
+    def _said_of(self, running: Running | Exited | None) -> tuple[bool, bool]:
+        """Whether a process has started and is ready, as an earlier node found: it need not prove that again."""
+        found = self._pod().get("status") or {}
+        for entry in [*(found.get("containerStatuses") or []), *(found.get("initContainerStatuses") or [])]:
+            since = ((entry.get("state") or {}).get("running") or {}).get("startedAt")
+            if entry["name"] == self.spec["name"] and isinstance(running, Running) and since == running.at:
+                return bool(entry.get("started")), bool(entry.get("ready"))
+        return False, False
+
     async def _probing(self) -> None:
         try:
-            hook = (self.spec.get("lifecycle") or {}).get("postStart")
-            if hook:
-                await self._hook(hook, 60)
-            if startup := self.spec.get("startupProbe"):
-                await self._repeat(startup, Verdict(startup, value=False), until=True)
-            self.view.started = True
-            self.up.set()
-            self.view.ready = "readinessProbe" not in self.spec
-            self._changed()
+            if not self.view.started:
+                await self._until_started()
             async with asyncio.TaskGroup() as tasks:
                 if readiness := self.spec.get("readinessProbe"):
-                    tasks.create_task(self._repeat(readiness, Verdict(readiness, value=False), on=self._ready))
+                    verdict = Verdict(readiness, value=self.view.ready)
+                    tasks.create_task(self._repeat(readiness, verdict, on=self._ready))
                 if liveness := self.spec.get("livenessProbe"):
                     tasks.create_task(self._repeat(liveness, Verdict(liveness, value=True)))
         except asyncio.CancelledError:
@@ -196,10 +222,21 @@ class Container:
         except Exception:
             log.exception("probes of container %s", self.spec["name"])
 
+    async def _until_started(self) -> None:
+        hook = (self.spec.get("lifecycle") or {}).get("postStart")
+        if hook:
+            await self._hook(hook, 60)
+        if startup := self.spec.get("startupProbe"):
+            await self._repeat(startup, Verdict(startup, value=False), until=True)
+        self.view.started = True
+        self.up.set()
+        self.view.ready = "readinessProbe" not in self.spec
+        self._changed()
+
     def _ready(self, value: bool) -> None:
         if self.view.ready != value:
             self.view.ready = value
-            self._changed()
+            self._changed(urgent=True)
 
     async def _repeat(
         self,

@@ -232,13 +232,14 @@ def _container(pod: Object, reference: Object, default: Object) -> Object:
 def _sub(folder: Path, inner: str, account: Account) -> Path:
     """A folder or file in a volume, made as a folder when it is not there."""
     found = _inside(folder, inner)
-    if not found.exists():
-        part = folder
-        for name in PurePosixPath(inner.lstrip("/")).parts:
-            part = account.folder(part / name)
-    # The volume is the account's, which may have put a link there.
-    if not found.resolve().is_relative_to(folder.resolve()):
-        raise LocalError(f"path {inner} leads out of its volume")
+    part = folder
+    for name in PurePosixPath(inner.lstrip("/")).parts:
+        part = part / name
+        # The volume is the account's, which may have put a link there: nothing is made where it leads.
+        if not part.resolve().is_relative_to(folder.resolve()):
+            raise LocalError(f"path {inner} leads out of its volume")
+        if not part.exists():
+            account.folder(part)
     return found
 
 

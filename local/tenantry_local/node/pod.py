@@ -45,6 +45,7 @@ class PodWorker:
         self._init: list[Container] = []
         self._main: list[Container] = []
         self._dirty = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._published: Object | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: asyncio.Task[None] | None = None
@@ -79,14 +80,22 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         """The pod as the API server has it now; one that is to be deleted is ended."""
         self._pod = pod
-        if pod["metadata"].get("deletionTimestamp") and self._ending is None:
+        if pod["metadata"].get("deletionTimestamp"):
             grace = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-            self._ending = asyncio.create_task(self._end(grace, delete=True))
+            if self._ending is None:
+                self._ending = asyncio.create_task(self._end(grace, delete=True))
+            self._hurry(grace)
 
     def vanish(self) -> None:
         """The object is gone: somebody deleted it by force."""
         if self._ending is None:
             self._ending = asyncio.create_task(self._end(1, delete=False))
+        self._hurry(1)
+
+    def _hurry(self, grace: float) -> None:
+        """Its processes have so many seconds from now, if they had more: another pod of its name may come."""
+        for container in [*self._main, *self._init]:
+            container.hurry(grace)
 
     async def ended(self) -> None:
         """Returns when everything of the pod is gone; to be called once it is to end."""
@@ -150,6 +159,8 @@ class PodWorker:
             await _cancelled([*self._tasks])
             every = [*self._main, *self._init]
             await asyncio.gather(*(container.stop(grace) for container in every))
+            # Before the next pod of its name takes it again.
+            self._context.addresses.release(self.namespace, self.name)
             while delete:
                 try:
                     if self._phase() not in {"Succeeded", "Failed"}:
@@ -163,7 +174,6 @@ class PodWorker:
                     await asyncio.sleep(1)
                 else:
                     break
-            self._context.addresses.release(self.namespace, self.name)
             self._context.forget(self.uid)
             await asyncio.to_thread(self._remove)
         except asyncio.CancelledError:
@@ -175,14 +185,18 @@ class PodWorker:
         for folder in (self._sockets(), self.folder):
             remove_tree(folder)
 
-    def _change(self) -> None:
+    def _change(self, *, urgent: bool = False) -> None:
         self._dirty.set()
+        if urgent:
+            self._urgent.set()
 
     async def _publish(self) -> None:
         while True:
             await self._dirty.wait()
-            await asyncio.sleep(DEBOUNCE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._urgent.wait(), DEBOUNCE)
             self._dirty.clear()
+            self._urgent.clear()
             try:
                 await self._write()
             except (NotFound, Conflict) as error:

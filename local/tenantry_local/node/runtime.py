@@ -20,6 +20,8 @@ from tenantry_local.errors import LocalError
 from tenantry_local.processes import start_time
 
 SHIM = Path(__file__).with_name("shim.py")
+_REFILL = 3.0
+"""Seconds after which there is a shim ready again."""
 START = 20.0
 """Seconds within which a shim says that its process started."""
 
@@ -104,14 +106,7 @@ async def start(folder: Path, launch: Launch) -> None:
         "gid": launch.gid,
         "signal": int(launch.signal),
     }
-    shim = subprocess.Popen(  # noqa: ASYNC220 - a fork; the shim itself starts in the background
-        [sys.executable, "-I", "-S", str(SHIM)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        start_new_session=True,
-    )
+    shim = _spare.take()
     deadline = time.monotonic() + START
     try:
         if shim.stdin is not None:
@@ -130,6 +125,50 @@ async def start(folder: Path, launch: Launch) -> None:
             shim.stderr.close()
         # From here on it is watched by its id, as one that an earlier node started.
         shim.returncode = 0
+
+
+class _Spare:
+    """A shim that waits for what it is to run: an interpreter takes longer to start than most servers' clients."""
+
+    def __init__(self) -> None:
+        self._shim: subprocess.Popen[bytes] | None = None
+        self._kept = False
+
+    def keep(self) -> None:
+        """From now on there is one; it ends with this process."""
+        self._kept = True
+        if self._shim is None:
+            self._shim = self._start()
+
+    def take(self) -> subprocess.Popen[bytes]:
+        """The shim, else a new one."""
+        shim, self._shim = self._shim, None
+        if self._kept:
+            # Later: what is started now has all processors to itself.
+            asyncio.get_running_loop().call_later(_REFILL, self.keep)
+        if shim is not None and shim.poll() is None:
+            return shim
+        if shim is not None:  # somebody killed it
+            shim.communicate()
+        return self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(SHIM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            start_new_session=True,
+        )
+
+
+_spare = _Spare()
+
+
+def keep_spare() -> None:
+    """Has a shim ready whenever a container is to be started, until this process ends."""
+    _spare.keep()
 
 
 async def wait(folder: Path) -> Exited:

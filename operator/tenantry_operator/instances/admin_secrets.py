@@ -82,6 +82,7 @@ async def ensure(
     *,
     data: str | None,
     keys: tuple[str, ...],
+    fresh: bool = False,
 ) -> None:
     """Makes the Secret of a new server.
 
@@ -91,10 +92,13 @@ async def ensure(
 
     :param make: the values of a new one.
     :param data: what holds the data, in words; None: there is none.
+    :param fresh: it is hardly there yet: looking first would cost more than trying.
     :raises Stalled: AdminSecretLost; NameTaken, when another's Secret has the name.
     """
     where = f"Secret {instance.namespace}/{name}, of the administrator of {instance.what},"
     labels = labels_of(instance.name)
+    if fresh and data is None and await _make(kube, instance, name, make()):
+        return
     try:
         secret = await kube.get(SECRETS, instance.namespace, name)
     except NotFound:
@@ -104,25 +108,32 @@ async def ensure(
                 f"{where} is gone, and {data} has data that its password is for. Restore the Secret, with the "
                 f"keys {', '.join(keys)}; nothing is made in its place",
             ) from None
-        telemetry.api_writes.labels("create", "secrets").inc()
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "namespace": instance.namespace, "labels": labels},
-            "type": "Opaque",
-            "stringData": dict(make()),
-        }
-        try:
-            await kube.create(SECRETS, instance.namespace, body)
-        except Conflict:
+        if not await _make(kube, instance, name, make()):
             raise Retryable("SecretChanging", f"{where} was made by somebody else; looking again") from None
-        reached("admin-secret-written")
         return
     if data is None and not _is_ours(secret, labels):
         raise Stalled("NameTaken", f"{where} was not made for it and is left alone: rename or delete it")
     decode(secret, where, keys)
     if not _is_ours(secret, labels):
         await _adopt(kube, instance, secret, labels)
+
+
+async def _make(kube: KubeClient, instance: Instance, name: str, values: Mapping[str, str]) -> bool:
+    """Makes the Secret, unless there is one of its name."""
+    telemetry.api_writes.labels("create", "secrets").inc()
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": instance.namespace, "labels": labels_of(instance.name)},
+        "type": "Opaque",
+        "stringData": dict(values),
+    }
+    try:
+        await kube.create(SECRETS, instance.namespace, body)
+    except Conflict:
+        return False
+    reached("admin-secret-written")
+    return True
 
 
 async def _adopt(kube: KubeClient, instance: Instance, secret: Object, labels: Mapping[str, str]) -> None:

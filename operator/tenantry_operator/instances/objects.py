@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ import structlog
 
 from tenantry_operator import telemetry
 from tenantry_operator.cache import Key, Store, key_of
+from tenantry_operator.conditions import worst
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 from tenantry_operator.instances.manifests.design import labels_of
 from tenantry_operator.instances.manifests.paths import dig, put
@@ -95,10 +97,13 @@ class Objects:
         except NotFound:
             return None
 
-    async def keep(self, instance: Instance, rendered: Rendered, *, always: bool = False) -> Object | None:
+    async def keep(
+        self, instance: Instance, rendered: Rendered, *, always: bool = False, fresh: bool = False
+    ) -> Object | None:
         """Makes an object, or mends it.
 
         :param always: look at it, even if it was looked at lately.
+        :param fresh: it is hardly there yet: looking first would cost more than trying.
         :returns: the object; None when it was looked at lately and need not be again.
         :raises Stalled: NameTaken, when another's object has its name; ObjectRefused.
         """
@@ -112,7 +117,7 @@ class Objects:
             if before == mark and now - at < _LOOK_AGAIN:
                 return None
         found = store.get(key) if store is not None else None
-        if found is None:
+        if found is None and not fresh:
             found = await self.find(resource, key)
         if found is None:
             found = await self._create(instance, rendered)
@@ -131,9 +136,10 @@ class Objects:
         try:
             made = await self._kube.create(resource, namespace, wanted, strict=bool(rendered.given))
         except Conflict:
-            raise Retryable(
-                "ObjectChanging", f"{resource.kind} {namespace}/{name} was made by somebody else just now"
-            ) from None
+            found = await self.find(resource, (namespace, name))
+            if found is None:
+                raise Retryable("ObjectChanging", f"{resource.kind} {namespace}/{name} comes and goes") from None
+            return found
         except ApiError as error:
             raise _refused(error, instance, rendered) from error
         self._remember(resource, made)
@@ -194,6 +200,20 @@ class Objects:
             self._looked.pop((resource, (instance.namespace, name)), None)
             found = await self.find(resource, (instance.namespace, name))
         return found is not None
+
+
+async def together(*work: Coroutine[Any, Any, object]) -> None:
+    """Does what does not depend on each other at the same time.
+
+    :raises ReconcileError: when all have ended: the worst of what they raised.
+    """
+    raised = [one for one in await asyncio.gather(*work, return_exceptions=True) if isinstance(one, BaseException)]
+    for one in raised:
+        if not isinstance(one, ReconcileError):
+            raise one
+    problem = worst(one for one in raised if isinstance(one, ReconcileError))
+    if problem is not None:
+        raise problem
 
 
 def changeable(rendered: Rendered) -> Object:

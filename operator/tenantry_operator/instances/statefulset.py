@@ -21,7 +21,7 @@ from tenantry_operator.instances.manifests.flavours import (
     flavour,
 )
 from tenantry_operator.instances.manifests.render import DESIGNS, Rendered, parts, render
-from tenantry_operator.instances.objects import Objects, check_own, fits, is_own
+from tenantry_operator.instances.objects import Objects, check_own, fits, is_own, together
 from tenantry_operator.instances.provider import Instance, Notes
 from tenantry_operator.kube import CLAIMS, EVENTS, PODS, STATEFUL_SETS, ApiError, KubeClient
 from tenantry_operator.settings import Settings
@@ -55,6 +55,10 @@ class StatefulSets:
 
     async def access(self, instance: Instance) -> Access:
         """By the Service's name, or the pod's address."""
+        return (await self._reached(instance))[0]
+
+    async def _reached(self, instance: Instance) -> tuple[Access, Mapping[str, str]]:
+        """How the server is reached, and the values of the administrator's Secret."""
         pod = self._pods.get((instance.namespace, pod_name(instance.name)))
         if pod is None or not pods.is_ready(pod):
             raise await self._starting(instance)
@@ -75,7 +79,7 @@ class StatefulSets:
                 secret_version=version,
                 database=mongodb.DATABASE,
             )
-        return Access(
+        access = Access(
             engine,
             host,
             DESIGNS[engine](self._plan(instance)).port,
@@ -84,6 +88,7 @@ class StatefulSets:
             secret_version=version,
             backend=backend,
         )
+        return access, values
 
     async def ensure(self, instance: Instance) -> None:
         """Makes all objects, mends them, and looks whether the pod serves."""
@@ -91,22 +96,28 @@ class StatefulSets:
         plan = self._plan(instance, claim)
         if claim is not None:
             volumes.check(instance, plan, claim)
-        await admin_secrets.ensure(
+        *others, stateful_set = render(plan)
+        fresh = not instance.status
+        secret = admin_secrets.ensure(
             self._kube,
             instance,
             plan.secret,
             lambda: self._new_secret(instance),
             data=f"PersistentVolumeClaim {plan.claim}" if claim is not None else None,
             keys=self._keys(instance),
+            fresh=fresh,
         )
+        await together(secret, *(self._keep(instance, one, fresh) for one in others))
         if claim is not None:
             await volumes.grow(self._kube, instance, plan, claim)
-        for rendered in render(plan):
-            if rendered.resource == STATEFUL_SETS:
-                await self._make_again(instance, rendered)
-            await self._objects.keep(instance, rendered)
-            reached(f"made-{rendered.resource.plural}")
+        # The pod comes last, when nobody else can reach it.
+        await self._make_again(instance, stateful_set)
+        await self._keep(instance, stateful_set, fresh)
         await self._check_up(instance)
+
+    async def _keep(self, instance: Instance, rendered: Rendered, fresh: bool) -> None:
+        await self._objects.keep(instance, rendered, fresh=fresh)
+        reached(f"made-{rendered.resource.plural}")
 
     async def _claim(self, instance: Instance) -> Object | None:
         key = (instance.namespace, claim_name(instance.name))
@@ -166,10 +177,7 @@ class StatefulSets:
         """PostgreSQL's administrator is made by the image's superuser."""
         if postgres.SUPERUSER_KEY not in self._keys(instance):
             return False
-        access = await self.access(instance)
-        values, _ = await admin_secrets.read(
-            self._kube, instance, admin_secret(instance.name), self._keys(instance)
-        )
+        access, values = await self._reached(instance)
         return await postgres_admin.make(access.backend or access, values[postgres.SUPERUSER_KEY], instance.what)
 
     def notes(self, instance: Instance) -> Notes:

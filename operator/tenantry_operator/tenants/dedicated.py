@@ -17,7 +17,14 @@ from tenantry_operator.context import INSTANCES, Context
 from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.faults import reached
 from tenantry_operator.kube import ApiError, Conflict, NotFound, merge_patch
-from tenantry_operator.names import DATABASE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, RELEASED_ANNOTATION, TENANT_LABEL
+from tenantry_operator.names import (
+    DATABASE_LABEL,
+    FINALIZER,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    RELEASED_ANNOTATION,
+    TENANT_LABEL,
+)
 from tenantry_operator.tenants.desired import plan_of
 from tenantry_operator.tenants.naming import fit
 from tenantry_operator.tenants.view import Entry, TenantView
@@ -203,12 +210,15 @@ async def _create(context: Context, view: TenantView, entry: Entry, spec: Object
         "metadata": {
             "name": name,
             "labels": {MANAGED_BY_LABEL: MANAGED_BY, TENANT_LABEL: view.name, DATABASE_LABEL: entry.name},
+            "finalizers": [FINALIZER],
         },
         "spec": spec,
     }
     telemetry.api_writes.labels("create", INSTANCES.plural).inc()
     try:
-        await context.kube.create(INSTANCES, namespace, body, strict=True)
+        made = await context.kube.create(INSTANCES, namespace, body, strict=True)
+        context.instances.put(made)
+        context.wake((namespace, name))  # it need not wait for the watch
     except Conflict:
         pass  # it is there, and the cache will hear of it
     except ApiError as error:
