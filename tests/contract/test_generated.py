@@ -46,8 +46,6 @@ def test_no_request_is_answered_by_a_server_error(
 ) -> None:
     mount = MOUNTS[dialect]
     schema = schemathesis.openapi.from_url(f"{stack.url}{mount}/openapi.json")
-    # Made up tokens would be most of what is invalid, and lead no further.
-    schema.config.generation.update(with_security_parameters=False)
     headers = {"Authorization": f"Bearer {stack.token(role='SUPER_ADMIN')}"}
     invalid, called = mode is GenerationMode.NEGATIVE, 0
     for found in schema.get_all_operations():
@@ -65,6 +63,8 @@ def test_no_request_is_answered_by_a_server_error(
         def call(case: Any) -> None:
             nonlocal called
             called += 1
+            # A token that is made up leads no further.
+            (case.headers or {}).pop("Authorization", None)
             if called % 2 and case.path_parameters and case.method != "DELETE":
                 # What is made up leads to no tenant, and most of it no further.
                 case.path_parameters = there
