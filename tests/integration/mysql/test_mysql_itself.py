@@ -17,6 +17,7 @@ import pytest
 from tenantry_operator.engines.base import Credentials, Presence
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tenantry_operator.engines.mysql.names import definer_of
+from tenantry_operator.instances.manifests.mysql import SETTINGS
 from tenantry_operator.tenants.credentials import new_password
 from tests.integration.engines.harness import PASSWORD, Refused
 from tests.integration.engines.mysql_harness import ADMIN, Harness, MariaDb, new_server
@@ -95,6 +96,25 @@ async def test_names_are_taken_literally_where_rights_can_be_revoked_in_part(
     with shop.login(acme) as session:
         session.execute("INSERT INTO items (name) VALUES ('x')")
     assert await shop.is_settled(acme)
+
+
+async def test_a_server_that_tenantry_runs_is_set_as_it_should_be(
+    started: Callable[..., MariaDb], shop_on: Callable[..., Any]
+) -> None:
+    lines = [line.split(" = ") for line in SETTINGS.splitlines() if " = " in line]
+    # Off is what it is by default, and the last one counts.
+    server = started("--log-bin-trust-function-creators=OFF", *(f"--{name}={value}" for name, value in lines))
+    # Its administrator is the image's root.
+    server.query(f"CREATE USER 'root'@'%' IDENTIFIED BY '{PASSWORD}'")
+    server.query("GRANT ALL ON *.* TO 'root'@'%' WITH GRANT OPTION")
+    shop = shop_on(server, f"{ITEMS}; CREATE TRIGGER t BEFORE INSERT ON items FOR EACH ROW SET NEW.name = 'x'")
+    engine = MySqlEngine(server.access(username="root"), installation="test")
+    shop.engine = engine
+    acme = await shop.make()
+    assert await shop.is_settled(acme)
+    report = (await engine.observe()).report
+    assert [line.partition(":")[0] for line in report.missing] == ["limiting how long statements run"]
+    await engine.close()
 
 
 async def test_a_policy_of_passwords_is_kept(started: Callable[..., MariaDb], shop_on: Callable[..., Any]) -> None:

@@ -215,7 +215,7 @@ class _Job:
             await progress.write(session, self.database, Progress(number, None))
             await session.run("COMMIT")
         except NoAnswer:
-            # Whether what was under way happened is found out as after a crash.
+            await self._end_late(row)
             what = f"{self.where}: {migration.what} of blueprint {self.chain.blueprint}"
             raise Retryable("MigrationBlocked", f"{what}: statement {number + 1} took too long") from None
         except pymysql.MySQLError as error:
@@ -273,6 +273,21 @@ class _Job:
         return Stalled(
             "MigrationFailed", f"{what} failed, line {line}, statement {number + 1}: {describe(error)}. {rest}"
         )
+
+    async def _end_late(self, row: MarkRow) -> None:
+        """Ends a statement that the server itself would let go on, and finds out whether it happened."""
+        login = definer_of(self.desired.names)
+        async with self.connections.use() as connection:
+            await end_sessions(connection, self.flavour, [login], self.where)
+            stands = await progress.read(connection, self.database)
+            done = stands.done
+            if stands.before is not None:
+                found = await read_structure(connection, self.database, mariadb=self.flavour.mariadb)
+                done += found.fingerprint != stands.before
+            await progress.write(connection, self.database, Progress(done, None))
+            if not done:
+                await books.write_not_begun(connection, row)
+                await progress.end(connection, self.database, login)
 
     async def _open(self, connection: Connection, credentials: Credentials) -> None:
         there = await accounts.find(connection, self.flavour, credentials.login)
