@@ -106,14 +106,19 @@ def test_versions(text: str, mariadb: bool, version: tuple[int, int, int], too_o
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"version": "9.7.4-2", "log_bin": "ON"}, Flavour(False, (9, 7, 4), False, False, False)),
+        ({"version": "9.7.4-2", "log_bin": "ON"}, Flavour(False, (9, 7, 4), False, False, "", False)),
         (
-            {"version": "8.4.0", "performance_schema": "ON", "partial_revokes": "ON", "log_bin": "OFF"},
-            Flavour(False, (8, 4, 0), True, True, True),
+            {
+                "version": "8.4.0",
+                "performance_schema": "ON",
+                "partial_revokes": "ON",
+                "mandatory_roles": "`r`@`%`",
+            },
+            Flavour(False, (8, 4, 0), True, True, "`r`@`%`", True),
         ),
         (
             {"version": "11.8.9-MariaDB", "log_bin": "ON", "log_bin_trust_function_creators": "ON"},
-            Flavour(True, (11, 8, 9), False, False, True),
+            Flavour(True, (11, 8, 9), False, False, "", True),
         ),
     ],
 )

@@ -98,7 +98,7 @@ async def test_names_are_taken_literally_where_rights_can_be_revoked_in_part(
     assert await shop.is_settled(acme)
 
 
-async def test_a_server_that_tenantry_runs_is_set_as_it_should_be(
+async def test_a_server_as_tenantry_runs_it_lacks_nothing(
     started: Callable[..., MariaDb], shop_on: Callable[..., Any]
 ) -> None:
     lines = [line.split(" = ") for line in SETTINGS.splitlines() if " = " in line]
@@ -114,6 +114,12 @@ async def test_a_server_that_tenantry_runs_is_set_as_it_should_be(
     assert await shop.is_settled(acme)
     report = (await engine.observe()).report
     assert [line.partition(":")[0] for line in report.missing] == ["limiting how long statements run"]
+    assert report.unhardened == ()
+    server.query("CREATE ROLE everybodys")
+    server.query("SET PERSIST mandatory_roles = 'everybodys'")
+    assert (await engine.observe()).report.unhardened == ("SET PERSIST mandatory_roles = '';",)
+    server.query("SET PERSIST mandatory_roles = ''")
+    assert (await engine.observe()).report.unhardened == ()
     await engine.close()
 
 

@@ -11,7 +11,14 @@ from tenantry_operator.engines.mysql import sql
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)(?:\.(\d+))?")
 OLDEST = {True: (10, 6), False: (8, 0)}
 """By whether it is MariaDB. Since then a DDL statement happens as a whole or not at all."""
-VARIABLES = ("version", "performance_schema", "partial_revokes", "log_bin", "log_bin_trust_function_creators")
+VARIABLES = (
+    "version",
+    "performance_schema",
+    "partial_revokes",
+    "mandatory_roles",
+    "log_bin",
+    "log_bin_trust_function_creators",
+)
 """The server's settings that :meth:`Flavour.of_variables` looks at; no server has all of them."""
 
 
@@ -25,6 +32,8 @@ class Flavour:
     """MySQL's tables of sessions are filled: without it, the modern one is empty."""
     partial_revokes: bool = False
     """``_`` and ``%`` of GRANT stand for themselves."""
+    mandatory_roles: str = ""
+    """Roles that everybody has."""
     trusts_definers: bool = True
     """Functions and triggers may be made without SUPER: with a binary log, only when it is told so."""
 
@@ -46,6 +55,7 @@ class Flavour:
             cls.of(variables.get("version", "")),
             performance_schema=on("performance_schema"),
             partial_revokes=on("partial_revokes"),
+            mandatory_roles=variables.get("mandatory_roles", ""),
             trusts_definers=not on("log_bin") or on("log_bin_trust_function_creators"),
         )
 

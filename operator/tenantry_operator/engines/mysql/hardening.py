@@ -13,7 +13,7 @@ _SHOW_ROUTINE = (8, 0, 20)
 
 
 def unhardened(catalog: Catalog) -> tuple[str, ...]:
-    """Statements that take away what any account may do, and accounts without a name.
+    """Statements that take away what any account may do, accounts without a name, and roles that all have.
 
     An installation of MySQL or MariaDB may come with both: databases called ``test`` or ``test_...`` are open
     to everybody then.
@@ -25,6 +25,8 @@ def unhardened(catalog: Catalog) -> tuple[str, ...]:
         for grant in catalog.grants.get(user, ()):
             where = f"User = {literal(user)} AND Host = {literal(grant.host)} AND Db = {literal(grant.pattern)}"
             statements.append(f"DELETE FROM mysql.db WHERE {where}; FLUSH PRIVILEGES;")
+    if catalog.facts.flavour.mandatory_roles:
+        statements.append("SET PERSIST mandatory_roles = '';")
     return tuple(statements)
 
 
