@@ -15,7 +15,7 @@ from typing import Any
 
 from tenantry_operator.engines.mysql.books import Kind, MarkRow, read_marks
 from tenantry_operator.engines.mysql.connections import Connection, Row, unhurried
-from tenantry_operator.engines.mysql.flavour import Flavour
+from tenantry_operator.engines.mysql.flavour import VARIABLES, Flavour
 from tenantry_operator.engines.mysql.names import BOOKS
 from tenantry_operator.engines.mysql.privileges import COLUMNS, MARIADB_COLUMNS
 from tenantry_operator.engines.mysql.sql import literals, short_digest
@@ -131,7 +131,8 @@ async def observe_server(
 
 async def read_flavour(connection: Connection) -> Flavour:
     """Which server it is."""
-    return Flavour.of(str((await connection.run("SELECT VERSION()"))[0][0]))
+    rows = await connection.run(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({literals(VARIABLES)})")
+    return Flavour.of_variables({str(name).lower(): str(value) for name, value in rows})
 
 
 async def _facts(connection: Connection, flavour: Flavour) -> Facts:
@@ -254,8 +255,8 @@ async def _sessions(connection: Connection, flavour: Flavour) -> dict[str, int]:
 
 
 def processes(flavour: Flavour) -> str:
-    """The table of sessions; MySQL took the old one out."""
-    modern = not flavour.mariadb and flavour.version >= (8, 0, 22)
+    """The table of sessions; MySQL is about to take the old one out, and the new one can be off."""
+    modern = not flavour.mariadb and flavour.version >= (8, 0, 22) and flavour.performance_schema
     return "performance_schema.processlist" if modern else "information_schema.processlist"
 
 

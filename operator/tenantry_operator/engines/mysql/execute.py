@@ -21,6 +21,7 @@ from tenantry_operator.engines.mysql.sql import account, literal, name
 from tenantry_operator.engines.mysql.state import ownership
 from tenantry_operator.errors import Stalled
 from tenantry_operator.faults import reached
+from tenantry_operator.tenants.credentials import new_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class Executor:
             raise Stale(f"database {database} is not the empty one that was about to be made")
         definer = definer_of(desired.names)
         if definer not in catalog.accounts:
-            made = Credentials(definer, accounts.new_password())
+            made = Credentials(definer, new_password())
             await accounts.create(connection, flavour, desired, made, privileges.DEFINER)
             reached("definer-created")
         row = await books.mark_of_database(connection, desired)
@@ -169,7 +170,7 @@ class Executor:
         catalog = await self._settle(connection, flavour, desired, read_only=row.read_only)
         definer = definer_of(desired.names)
         if definer not in catalog.accounts:
-            made = Credentials(definer, accounts.new_password())
+            made = Credentials(definer, new_password())
             await accounts.create(connection, flavour, desired, made, privileges.DEFINER)
         for login in desired.names.logins:
             if login in catalog.accounts:
@@ -219,7 +220,7 @@ class Executor:
             await end_sessions(connection, flavour, [login], self.where(desired))
             reached("login-sessions-ended")
             if await accounts.defines_something(connection, desired, login):
-                made = Credentials(login, accounts.new_password())
+                made = Credentials(login, new_password())
                 await accounts.set_password(connection, flavour, row, made)
                 row = await books.mark_of_login(connection, desired, login)
                 await books.write_mark(connection, replace(row, kept=True))

@@ -19,7 +19,6 @@ from tenantry_operator.engines.mysql import privileges
 from tenantry_operator.engines.mysql.books import Kind, MarkRow
 from tenantry_operator.engines.mysql.catalog import ANYWHERE, Account, Catalog
 from tenantry_operator.engines.mysql.names import BOOKS, definer_of, own_accounts, reader_of
-from tenantry_operator.engines.mysql.sql import pattern
 from tenantry_operator.engines.mysql.view import View
 
 _UNKNOWN = "unknown"
@@ -185,7 +184,7 @@ def _findings(
             wanted = privileges.READ if name == reader else privileges.DEFINER
         if account.is_global:
             yield f"account {name} has rights on the whole server"
-        own = pattern(names.database)[1:-1]
+        own = catalog.facts.flavour.pattern(names.database)[1:-1]
         found: frozenset[str] = frozenset()
         for grant in catalog.grants.get(name, ()):
             if (grant.host, grant.pattern) == (ANYWHERE, own):
