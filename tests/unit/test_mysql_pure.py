@@ -8,12 +8,14 @@ import pytest
 from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import DatabaseState, Desired, Isolation, Ownership, Presence
 from tenantry_operator.engines.mysql import hardening, sql
-from tenantry_operator.engines.mysql.catalog import Catalog, Facts, Grant, processes, rights_of
+from tenantry_operator.engines.mysql.catalog import Catalog
 from tenantry_operator.engines.mysql.errno import connect_error, translate
 from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.lexer import line_of, split
 from tenantry_operator.engines.mysql.names import own_accounts
+from tenantry_operator.engines.mysql.parts import Grant, processes
 from tenantry_operator.engines.mysql.plan import plan
+from tenantry_operator.engines.mysql.privileges import of_grants
 from tenantry_operator.engines.mysql.view import View
 from tenantry_operator.errors import Retryable, Stalled
 from tenantry_operator.tenants.naming import names_for
@@ -149,9 +151,8 @@ def test_patterns_are_literal_where_rights_can_be_revoked_in_part() -> None:
 
 
 def _catalog(*patterns: str, flavour: Flavour | None = None) -> Catalog:
-    facts = Facts(flavour or Flavour(True, (10, 11, 0)), 1, 1, frozenset(), True)
     grants = {"": [Grant("%", pattern, frozenset({"SELECT"})) for pattern in patterns]}
-    return Catalog(facts, frozenset(), {}, grants, {}, {}, {})
+    return Catalog(flavour or Flavour(True, (10, 11, 0)), frozenset(), {}, grants, {}, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_rights_are_read_from_what_the_server_says_of_them() -> None:
         "GRANT ALL PRIVILEGES ON `%`.* TO `a`@`%` WITH GRANT OPTION",
         "GRANT CONNECTION_ADMIN,ROLE_ADMIN ON *.* TO `a`@`%`",
     )
-    assert rights_of(grants) == {"PROCESS", "CREATE USER", "CONNECTION ADMIN", "ROLE ADMIN"}
+    assert of_grants(grants) == {"PROCESS", "CREATE USER", "CONNECTION ADMIN", "ROLE ADMIN"}
 
 
 def test_errors_mean_what_they_mean() -> None:

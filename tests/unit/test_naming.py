@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import Isolation, Names
 from tenantry_operator.tenants import naming
 
@@ -48,6 +49,26 @@ def test_all_names_fit_into_63_bytes_and_are_not_the_servers(
             "information_schema",
             "tenantry",
         )
+
+
+@given(blueprints, tenant_ids, entries, st.booleans(), st.booleans())
+@example("b_" * 20 + "x", "a_" * 30 + "z", "main", False, False)
+def test_rights_on_databases_of_mysql_are_given_by_patterns_of_at_most_64_characters(
+    blueprint: str, tenant: str, entry: str, several: bool, disambiguate: bool
+) -> None:
+    names = naming.names_for(
+        Isolation.DATABASE,
+        blueprint,
+        tenant,
+        entry,
+        namespace="shop",
+        several=several,
+        disambiguate=disambiguate,
+        engine=DatabaseEngine.MYSQL,
+    )
+    scratch = naming.scratch_names(f"shop/{blueprint}", DatabaseEngine.MYSQL)
+    for name in (names.database, scratch.database):
+        assert len(name.replace("_", "\\_")) <= 64
 
 
 @given(isolations, blueprints, tenant_ids, entries)

@@ -28,6 +28,9 @@ class EngineKind:
     """Whether migrations are lists of commands, rather than SQL."""
     login_bytes: int = 63
     """The longest name of a login."""
+    pattern_bytes: int | None = None
+    """The longest name of a database, its underscores counted twice as in the patterns that rights are given by;
+    None: there are no patterns."""
     reserved: frozenset[str] = field(default_factory=frozenset)
     """Names of databases that belong to the server."""
 
@@ -50,6 +53,7 @@ KINDS: Mapping[DatabaseEngine, EngineKind] = {
             3306,
             # MySQL's; MariaDB allows more.
             login_bytes=32,
+            pattern_bytes=64,
             reserved=frozenset({"mysql", "sys", "information_schema", "performance_schema"}),
         ),
         EngineKind(

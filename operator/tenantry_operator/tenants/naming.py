@@ -1,7 +1,8 @@
 """The names of what is made for a tenant on a server. Pure.
 
 A name is at most 63 bytes, PostgreSQL's limit (NAMEDATALEN - 1, "Identifiers and Key Words") and MongoDB's;
-MySQL's is 64, and 32 for logins. A longer one is cut and a hash of the whole appended, so that two long names
+MySQL's is 64, and 32 for logins; there each underscore of a database's name counts twice, as rights are given by
+patterns. A longer one is cut and a hash of the whole appended, so that two long names
 stay two. Names that the server or the operator keeps for itself get a hash, too: a tenant called "public" or
 "acme__a" takes no place of anybody else's.
 """
@@ -53,6 +54,16 @@ def fit(name: str, suffix: str = "", limit: int = MAX_BYTES) -> str:
     return f"{kept}_{short_hash(name)}{suffix}"
 
 
+def fit_database(name: str, suffix: str = "", engine: DatabaseEngine = DatabaseEngine.POSTGRESQL) -> str:
+    """``name`` + ``suffix`` as the name of a database that an engine takes, in the rights on it, too."""
+    limit, longest = MAX_BYTES, KINDS[engine].pattern_bytes
+    found = fit(name, suffix, limit)
+    while longest is not None and len(found.encode()) + found.count("_") > longest:
+        limit -= 1
+        found = fit(name, suffix, limit)
+    return found
+
+
 def group_of(owner: str) -> str:
     """The NOLOGIN role that carries the rights of an owner's applications; logins are its members."""
     return fit(owner, GROUP_SUFFIX)
@@ -78,7 +89,8 @@ def scratch_names(blueprint: str, engine: DatabaseEngine = DatabaseEngine.POSTGR
 
     :param blueprint: ``<namespace>/<name>``.
     """
-    return own_names(fit(f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint)}", SCRATCH_SUFFIX), engine)
+    name = f"{blueprint.rpartition('/')[2]}_{short_hash(blueprint)}"
+    return own_names(fit_database(name, SCRATCH_SUFFIX, engine), engine)
 
 
 def template_of(blueprint: str, digest: str) -> str:
@@ -145,4 +157,4 @@ def _usable(name: str, engine: DatabaseEngine, seed: tuple[str, ...] = ()) -> st
         name = f"{name}_{short_hash(name)}"
     if name.startswith("pg_"):
         name = f"t_{name}"
-    return fit(name)
+    return fit_database(name, engine=engine)

@@ -110,6 +110,29 @@ async def test_a_tenant_that_goes_to_postgresql_itself(blueprint: Callable[..., 
     assert await theirs.get("secret") == "2"
 
 
+async def test_a_tenant_that_holds_what_all_may_read_does_not_keep_another_from_going(
+    blueprint: Callable[..., Any], harness: Harness
+) -> None:
+    shop = blueprint(ITEMS)
+    acme, globex = await shop.make("acme"), await shop.make("globex")
+    with psycopg.connect(
+        host="127.0.0.1",
+        port=harness.backend_port,
+        user=acme.names.login_a,
+        password=PASSWORD,
+        dbname=DATABASE,
+    ) as session:
+        # In a transaction that does not end.
+        session.execute(f'SELECT * FROM "{globex.names.database}"._ferretdb_database_metadata'.encode())
+        absent = replace(globex, presence=Presence.ABSENT, login=None, chain=None)
+        async with asyncio.timeout(30):
+            await shop.bring(absent)
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+    assert await harness.leftovers(globex) == []
+    assert await shop.is_settled(acme)
+
+
 async def test_a_quota_cannot_be_got_around_in_postgresql(blueprint: Callable[..., Any], harness: Harness) -> None:
     shop = blueprint(ITEMS)
     desired = await shop.make()

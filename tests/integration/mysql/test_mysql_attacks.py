@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +15,7 @@ from tenantry_operator.engines.base import Presence
 from tenantry_operator.engines.mysql.names import definer_of, reader_of
 from tenantry_operator.errors import Retryable
 from tests.integration.engines.harness import PASSWORD, Refused
-from tests.integration.engines.mysql_harness import ADMIN, Client, Harness
+from tests.integration.engines.mysql_harness import ADMIN, Client, Harness, MariaDb
 
 ITEMS = "CREATE TABLE items (name VARCHAR(100) PRIMARY KEY, value TEXT)"
 BOTH = pytest.mark.parametrize("ddl", [False, True])
@@ -119,20 +122,102 @@ async def test_a_login_cannot_free_itself(ddl: bool, blueprint: Callable[..., An
     assert await shop.is_settled(acme)
 
 
-@BOTH
-async def test_no_key_leads_to_another_tenant(ddl: bool, blueprint: Callable[..., Any], harness: Harness) -> None:
-    """It would tell which of its rows are there, and lock them."""
+async def test_names_at_their_longest_work(blueprint: Callable[..., Any]) -> None:
     shop = blueprint(ITEMS)
-    acme, globex = await shop.make("acme", ddl=ddl), await shop.make("globex", ddl=ddl)
+    tenants = [await shop.make(name) for name in ("a_" * 28 + "b", "a_" * 28 + "c", "z" * 63)]
+    assert len({acme.names.database for acme in tenants}) == 3
+    for acme in tenants:
+        with shop.login(acme) as session:
+            session.execute("INSERT INTO items VALUES ('a', %s)", (acme.tenant_id,))
+            session.execute("SELECT value FROM items")
+            assert session.fetchall() == ((acme.tenant_id,),)
+            session.execute("SHOW DATABASES")
+            assert {name for (name,) in session.fetchall()} == {acme.names.database, "information_schema"}
+        assert await shop.is_settled(acme)
+
+
+async def test_what_is_defined_reaches_no_neighbour(blueprint: Callable[..., Any], harness: Harness) -> None:
+    shop = blueprint(ITEMS)
+    acme, globex = await shop.make("acme", ddl=True), await shop.make("globex", ddl=True)
+    theirs = f"`{globex.names.database}`"
     own = await client(harness, acme)
-    for checks in (1, 0):
-        own.run(f"SET foreign_key_checks = {checks}")
+    own.run("SET foreign_key_checks = 0")
+    own.run("CREATE TABLE own (name VARCHAR(100) PRIMARY KEY)")
+    for statement in (
+        f"CREATE TABLE probe (name VARCHAR(100), FOREIGN KEY (name) REFERENCES {theirs}.items (name))",
+        f"CREATE TABLE probe (name VARCHAR(100), FOREIGN KEY (name) REFERENCES {theirs}.to_come (name))",
+        f"ALTER TABLE own ADD FOREIGN KEY (name) REFERENCES {theirs}.items (name)",
+        f"CREATE TABLE probe LIKE {theirs}.items",
+        f"CREATE TABLE probe (name VARCHAR(100)) ENGINE = MRG_MyISAM UNION = ({theirs}.items)",
+        f"CREATE VIEW probe AS SELECT * FROM {theirs}.items",
+        f"RENAME TABLE own TO {theirs}.stolen",
+        f"RENAME TABLE {theirs}.items TO stolen",
+        f"CREATE TRIGGER {theirs}.probe BEFORE INSERT ON {theirs}.items FOR EACH ROW SET @a = 1",
+        f"CREATE TEMPORARY TABLE {theirs}.probe (i INT)",
+        f"EXECUTE IMMEDIATE 'SELECT * FROM {theirs}.items'",
+        f"HANDLER {theirs}.items OPEN",
+        f"LOCK TABLES {theirs}.items WRITE",
+        f"BACKUP LOCK {theirs}.items",
+        f"CHECK TABLE {theirs}.items",
+        f"ANALYZE TABLE {theirs}.items",
+        f"CHECKSUM TABLE {theirs}.items",
+        f"TRUNCATE {theirs}.items",
+        f"DROP TABLE IF EXISTS {theirs}.to_come",
+        "FLUSH TABLES WITH READ LOCK",
+        "FLUSH TABLES items FOR EXPORT",
+        "SHOW ENGINE INNODB STATUS",
+        "SELECT * FROM mysql.innodb_table_stats",
+    ):
         with pytest.raises(Refused, match="denied"):
-            own.run(
-                "CREATE TABLE probe (name VARCHAR(100), "
-                f"FOREIGN KEY (name) REFERENCES `{globex.names.database}`.items (name))"
-            )
+            own.run(statement)
+    # A view is only a text until somebody with the right to its tables looks at it.
+    own.run("CREATE VIEW transactions AS SELECT * FROM information_schema.innodb_trx")
+    with pytest.raises(Refused):
+        own.run("SELECT * FROM transactions")
+    own.run("CREATE PROCEDURE peep() SELECT * FROM " + theirs + ".items")
+    with pytest.raises(Refused, match="denied"):
+        own.run("CALL peep()")
     await own.close()
+    assert await shop.is_settled(globex)
+
+
+async def test_who_defines_something_for_long_holds_up_nobody(
+    blueprint: Callable[..., Any], harness: Harness
+) -> None:
+    """MariaDB's description of a table waits for whoever makes it, and leaves out what it does not get."""
+    shop = blueprint(ITEMS)
+    acme, globex = await shop.make("acme", ddl=True), await shop.make("globex")
+    known = (await shop.state(acme)).structure
+    assert known is not None
+    own = await client(harness, acme)
+    slow = asyncio.create_task(asyncio.to_thread(own.run, "CREATE TABLE slow AS SELECT SLEEP(60) AS a"))
+    try:
+        deadline = time.monotonic() + 30
+        while not (running := _sleeping(shop.server)):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        other = harness.engine("test")
+        try:
+            snapshot = await other.observe()
+            assert snapshot.database(acme).structure is None
+            assert snapshot.database(globex).structure is not None
+            assert await other.structure(acme) is None
+        finally:
+            await other.close()
+        assert not slow.done(), "the operator waited for it"
+    finally:
+        for number in _sleeping(shop.server):
+            shop.server.query(f"KILL {number}")
+        with contextlib.suppress(Refused):
+            await slow
+    assert running
+    await own.close()
+    assert (await shop.engine.observe()).database(acme).structure == known
+
+
+def _sleeping(server: MariaDb) -> list[int]:
+    rows = server.query("SELECT id FROM information_schema.processlist WHERE info LIKE 'CREATE TABLE slow%'")
+    return [int(number) for (number,) in rows]
 
 
 async def test_a_login_defines_nothing_unless_it_may(blueprint: Callable[..., Any], harness: Harness) -> None:

@@ -134,8 +134,8 @@ async def test_removing(points: CrashPoints, blueprint: Callable[..., Any], harn
     async def check(shop: Any) -> None:
         assert await harness.leftovers(shop.desired()) == []
 
-    passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
-    assert {"drop-database", "account-dropped", "mark-dropped", "drop-accounts"} <= set(passed)
+    passed = await crash_everywhere(points, harness, prepare, transition, check)
+    assert {"drop-database", "accounts-dropped", "marks-dropped", "drop-accounts"} <= set(passed)
 
 
 async def test_rehearsing(points: CrashPoints, blueprint: Callable[..., Any], harness: Any) -> None:

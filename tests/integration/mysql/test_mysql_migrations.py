@@ -219,6 +219,7 @@ async def test_what_is_the_operators_is_refused(text: str, blueprint: Callable[.
         "UPDATE tenantry.marks SET mark = ''",
         "DELETE FROM tenantry.ledger",
         "SELECT * FROM mysql.global_priv",
+        "SELECT * FROM mysql.user",
         "CREATE USER intruder",
         "GRANT ALL ON *.* TO CURRENT_USER()",
         "SET GLOBAL max_connections = 1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,9 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tenantry_crds.common import DatabaseEngine
-from tenantry_operator.engines.base import Credentials
+from tenantry_operator.engines.base import Credentials, Presence
 from tenantry_operator.engines.mysql.connections import Connection, Connections, ConnectionSettings
 from tenantry_operator.engines.mysql.engine import MySqlEngine
+from tenantry_operator.engines.mysql.usage import Usage
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Retryable, Stalled
 from tests.integration.engines.harness import PASSWORD
@@ -78,6 +81,72 @@ async def test_a_snapshot_takes_as_many_queries_for_many_as_for_one(
         await shop.engine.observe()
         figures.append(count)
     assert figures[0] == figures[1] <= 15
+
+
+async def test_a_tenant_is_made_without_looking_up_what_is_known(
+    blueprint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = blueprint(ITEMS)
+    await shop.make("first")
+    acme, asked = shop.desired(), list[str]()
+    run = Connection.run
+
+    async def noting(self: Connection, statement: str, **options: Any) -> Any:
+        asked.append(statement)
+        return await run(self, statement, **options)
+
+    monkeypatch.setattr(Connection, "run", noting)
+    credentials = Credentials(acme.names.login_a, PASSWORD)
+    steps = shop.engine.plan(acme, await shop.engine.observe_one(acme), credentials)
+    await shop.engine.apply(acme, steps, credentials)
+    assert await shop.is_settled(acme)
+    made = asked[: len(asked) - next(n for n, one in enumerate(reversed(asked)) if "ACCOUNT UNLOCK" in one)]
+    looks = [one for one in made if one.startswith(("SELECT", "SHOW", "SET STATEMENT"))]
+    # One before each of three steps, one at first, one at how it is defined, one whether sessions are left.
+    assert len(looks) <= 7
+    assert len(made) <= 40
+
+
+async def test_usage_is_not_counted_again_while_nothing_is_written(
+    blueprint: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = blueprint(ITEMS)
+    acme = await shop.make()
+    asked = 0
+    count = Usage.count
+
+    async def counting(self: Usage, *arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await count(self, *arguments)
+
+    monkeypatch.setattr(Usage, "count", counting)
+
+    async def used() -> int:
+        await shop.engine.observe()
+        rows = await shop.engine.usage(acme, {"items": "SELECT COUNT(*) AS count FROM items"})
+        return int(rows["items"][0].count)
+
+    deadline = time.monotonic() + 60
+    quiet = 0
+    while quiet < 3:
+        # What was written before may be on its way to the disk for a while.
+        assert time.monotonic() < deadline
+        before = asked
+        assert await used() == 0
+        quiet = quiet + 1 if asked == before else 0
+        await asyncio.sleep(0.05)
+    with shop.login(acme) as session:
+        session.execute("INSERT INTO items (name) VALUES ('a')")
+        assert await used() == 1
+        session.execute("UPDATE items SET name = 'b'")
+        before = asked
+        assert await used() == 1
+        assert asked == before + 1
+        session.execute("DELETE FROM items")
+        assert await used() == 0
+    more = await shop.engine.usage(acme, {"all": "SELECT 7 AS count"})
+    assert more["all"][0].count == 7
 
 
 async def test_rights_that_are_missing_are_said(alone: MariaDb) -> None:
@@ -140,6 +209,67 @@ async def test_what_everybody_reaches_is_said_and_kept_off(alone: MariaDb, bluep
     acme = await shop.make()
     assert await shop.is_settled(acme)
     await engine.close()
+
+
+@pytest.mark.parametrize(
+    ("right", "kept_off"), [("SELECT ON *.*", True), ("SELECT ON `bp%`.*", True), ("SELECT ON mysql.user", False)]
+)
+async def test_what_mariadb_gives_to_everybody_is_said_and_kept_off(
+    right: str, kept_off: bool, harness: Harness, blueprint: Callable[..., Any]
+) -> None:
+    shop = blueprint(ITEMS)
+    harness.server.query(f"GRANT {right} TO PUBLIC")
+    try:
+        statements = (await shop.engine.observe()).report.unhardened
+        assert len(statements) == 1
+        if kept_off:
+            with pytest.raises(Stalled, match="ServerNotHardened"):
+                await shop.make()
+        for statement in statements[0].split(";"):
+            if statement.strip():
+                harness.server.query(statement)
+        assert (await shop.engine.observe()).report.unhardened == ()
+        assert await shop.is_settled(await shop.make())
+    finally:
+        harness.server.query("REVOKE ALL PRIVILEGES, GRANT OPTION FROM PUBLIC")
+        harness.server.query("DELETE FROM mysql.db WHERE User = 'PUBLIC'")
+        harness.server.query("FLUSH PRIVILEGES")
+
+
+async def test_sessions_from_before_a_right_was_given_are_not_relied_on(
+    alone: MariaDb, blueprint: Callable[..., Any]
+) -> None:
+    """A session keeps the rights that it began with: it would go on seeing no sessions of tenants."""
+    alone.query("CREATE USER 'poor'@'%' IDENTIFIED BY 'poor'")
+    alone.query("GRANT ALL ON `%`.* TO 'poor'@'%' WITH GRANT OPTION")
+    alone.query("GRANT CREATE USER, CONNECTION ADMIN ON *.* TO 'poor'@'%'")
+    shop = blueprint(ITEMS)
+    acme = await _on(shop, alone).make()
+    engine = MySqlEngine(alone.access(username="poor", password="poor"), installation="test")
+    try:
+        refused = shop.desired(presence=Presence.REFUSED, login=None)
+        state = await engine.observe_one(refused)
+        # What is not seen is not taken for nothing.
+        assert state.bytes is None
+        assert (await engine.observe()).database(refused).bytes is None
+        steps = engine.plan(refused, state, None)
+        with pytest.raises(Stalled, match="PROCESS"):
+            await engine.apply(refused, steps, None)
+        await shop.bring(acme)
+        alone.query("GRANT PROCESS ON *.* TO 'poor'@'%'")
+        with shop.login(acme) as session:
+            await engine.apply(refused, steps, None)
+            with pytest.raises(pymysql.MySQLError):
+                session.execute("SELECT 1")
+        assert (await engine.observe_one(refused)).bytes
+    finally:
+        await engine.close()
+        await shop.engine.close()
+
+
+def _on(shop: Any, server: MariaDb) -> Any:
+    shop.engine, shop.server = MySqlEngine(server.access(), installation="test"), server
+    return shop
 
 
 async def test_a_database_of_that_name_is_left_alone(alone: MariaDb, blueprint: Callable[..., Any]) -> None:

@@ -11,6 +11,7 @@ from redis import exceptions
 from tenantry_operator.engines.base import Isolation, Presence
 from tenantry_operator.engines.binding import key_prefix
 from tenantry_operator.engines.redis import commands
+from tenantry_operator.engines.redis.connections import Session
 from tests.integration.engines.redis_harness import Client, Refused, attacks
 from tests.integration.redis.conftest import Shop
 
@@ -171,6 +172,56 @@ async def test_glob_characters_in_a_name_match_themselves_only(shop: Shop) -> No
         admin.set("a[b]xyc^-d\\e:other", "stays")
         await shop.bring(replace(odd, presence=Presence.ABSENT))
         assert admin.keys("*") == ["a[b]xyc^-d\\e:other"]
+
+
+@pytest.mark.parametrize("kind", ["list", "hash", "set", "zset", "stream"])
+async def test_small_members_do_not_hide_large_ones_from_the_quota(shop: Shop, kind: str) -> None:
+    own = shop.client(await shop.make("acme"))
+    key, large = f"{own.prefix}hidden", "x" * 2_000_000
+    with own.client.pipeline(transaction=False) as pipe:
+        for number in range(2000):
+            # Lists are made of blocks of 8 KiB, of which the first few would be looked at.
+            small = f"{number:08}" + ("y" * 100 if kind in ("list", "stream") else "")
+            for member in (small, *([f"{number}{large}"] if number > 1996 else [])):
+                {
+                    "list": lambda m: pipe.rpush(key, m),
+                    "hash": lambda m: pipe.hset(key, m[:8], m),
+                    "set": lambda m: pipe.sadd(key, m),
+                    "zset": lambda m: pipe.zadd(key, {m: 1}),
+                    "stream": lambda m: pipe.xadd(key, {"a": m}),
+                }[kind](member)
+        pipe.execute()
+    await own.close()
+    size = (await shop.state(shop.desired("acme"))).bytes
+    assert size is not None
+    assert size > 6_000_000
+
+
+async def test_very_many_members_are_looked_at_a_little_at_a_time(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = await shop.make("acme")
+    with shop.server.admin() as admin, admin.pipeline(transaction=False) as pipe:
+        for key in range(40):
+            pipe.sadd(f"{acme.names.database}:{key}", *range(3000))
+        pipe.execute()
+    asked: list[tuple[object, ...]] = []
+    call = Session.call
+
+    async def noting(self: Session, *words: str | int | bytes) -> object:
+        answer = await call(self, *words)
+        if words[0] == "EVAL" and "MEMORY" in str(words[1]):
+            asked.append((words[4], answer[1]))
+        return answer
+
+    monkeypatch.setattr(Session, "call", noting)
+    for _ in range(8):
+        await shop.engine.observe()
+    assert asked[0][0] == 500
+    # From then on a script looks at fewer keys, and at no more members than it may.
+    steps, spent = [step for step, _ in asked[-3:]], [done for _, done in asked[-3:]]
+    assert all(isinstance(step, int) and 10 <= step < 500 for step in steps)
+    assert all(isinstance(done, int) and done <= 40_000 for done in spent)
 
 
 async def test_a_tenant_with_a_server_of_its_own_has_scripts_that_keep_to_the_prefix(shop: Shop) -> None:

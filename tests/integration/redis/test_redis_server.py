@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -17,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis import exceptions
 
 from tenantry_operator.engines.base import Ownership, Presence
-from tenantry_operator.engines.redis import keyspace, saving
-from tenantry_operator.engines.redis.connections import Connections, ConnectionSettings
+from tenantry_operator.engines.redis import keyspace, saving, usage
+from tenantry_operator.engines.redis.connections import Connections, ConnectionSettings, Session
 from tenantry_operator.engines.redis.engine import RedisEngine
 from tenantry_operator.engines.redis.keyspace import KeySpace
 from tenantry_operator.errors import Retryable, Stalled
@@ -355,3 +356,67 @@ async def test_encryption_in_the_words_of_libpq(own_server: Start, tmp_path: Pat
                 assert PASSWORD not in caught.value.message
         finally:
             await engine.close()
+
+
+async def test_usage_is_not_counted_again_while_nothing_is_written(
+    own_server: Callable[..., RedisServer],
+    shop_on: Callable[[RedisServer], Shop],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop = shop_on(own_server())
+    acme = await shop.make("acme")
+    asked = 0
+    count = usage.count
+
+    async def counting(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await count(*arguments)
+
+    monkeypatch.setattr(usage, "count", counting)
+
+    async def used() -> int:
+        await shop.engine.observe()
+        rows = await shop.engine.usage(acme, {"people": '["SCARD", "{prefix}people"]'})
+        return rows["people"][0].count
+
+    assert [await used() for _ in range(4)] == [0] * 4
+    assert asked == 1
+    own = shop.client(acme)
+    own.ask("SADD", f"{own.prefix}people", "a", "b")
+    assert [await used() for _ in range(3)] == [2] * 3
+    assert asked == 2
+    with shop.server.admin() as admin:
+        admin.save()
+    own.ask("SREM", f"{own.prefix}people", "a")
+    assert await used() == 1
+    own.ask("PEXPIRE", f"{own.prefix}people", "1")
+    deadline = time.monotonic() + 20
+    while await used() != 0:
+        assert time.monotonic() < deadline, "that it expired is not noticed"
+        await asyncio.sleep(0.05)
+    await own.close()
+
+
+async def test_a_tenant_is_made_in_few_round_trips(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.make("first")
+    acme, trips = shop.desired(), 0
+    pipeline, call = Session.pipeline, Session.call
+
+    async def together(self: Session, asked: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return await pipeline(self, asked)
+
+    async def alone(self: Session, *words: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return await call(self, *words)
+
+    monkeypatch.setattr(Session, "pipeline", together)
+    monkeypatch.setattr(Session, "call", alone)
+    credentials = shop.credentials(acme)
+    steps = shop.engine.plan(acme, await shop.engine.observe_one(acme), credentials)
+    await shop.engine.apply(acme, steps, credentials)
+    assert trips <= 11
+    assert await shop.is_settled(acme)

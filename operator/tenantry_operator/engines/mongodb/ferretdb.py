@@ -28,9 +28,9 @@ from tenantry_operator.engines.mongodb.ferretcatalog import (
     login_settings,
 )
 from tenantry_operator.engines.mongodb.ferretserver import FerretServer, send, translated
+from tenantry_operator.engines.mongodb.ferretsingle import end_holders, mark_of_role
 from tenantry_operator.engines.path import Applied
 from tenantry_operator.engines.postgres import sessions
-from tenantry_operator.engines.postgres.catalog import observe_server
 from tenantry_operator.engines.postgres.connections import Connection
 from tenantry_operator.engines.postgres.migrations import read_ledger, render_ledger
 from tenantry_operator.engines.postgres.scram import store
@@ -129,6 +129,7 @@ class FerretAccounts(FerretServer):
         catalog = await self.observe_one(desired)
         if not await self._is_ours(desired, catalog):
             return
+        await self._let_go(desired, catalog)
         with translated(self.where(desired)):
             async with self.clients.admin() as client:
                 await client[desired.names.database].command("dropDatabase")
@@ -141,6 +142,20 @@ class FerretAccounts(FerretServer):
             )
             async with self.use(self.where(desired)) as connection:
                 await send(connection, script)
+
+    async def _let_go(self, desired: Desired, catalog: FerretCatalog) -> None:
+        """Ends the sessions that hold anything in the schema, which could not be dropped while they do.
+
+        All tenants may read what collections there are, and one that goes to PostgreSQL itself could do so in a
+        transaction that it does not end. From now on it may no longer.
+        """
+        schema, where = catalog.schemas[desired.names.database], self.where(desired)
+        group = self.group(desired)
+        async with self.use(where) as connection:
+            if schema.metadata:
+                await send(connection, ferretsql.render_close(desired, group))
+            reached("database-closed")
+            await end_holders(connection, schema.name, group.connect, where)
 
     async def _is_ours(self, desired: Desired, catalog: FerretCatalog) -> bool:
         schema = catalog.schemas.get(desired.names.database)
@@ -193,17 +208,20 @@ class FerretAccounts(FerretServer):
                     yield database
             finally:
                 async with self.use(where) as connection:
-                    await self._drop_migrator(desired, connection, rights)
+                    await self._end_migrator(desired, connection, rights)
 
     async def _drop_migrator(self, desired: Desired, connection: Connection, rights: Rights) -> None:
         group, where = self.group(desired), self.where(desired)
-        found = await observe_server(connection, (), roles=[group.migrator], members=(), databases=())
-        role = found.roles.get(group.migrator)
-        if role is None:
+        there, comment = await mark_of_role(connection, group.migrator)
+        if not there:
             return
-        mark = Mark.decode(role.mark)
+        mark = Mark.decode(comment)
         if mark is None or not mark.same_owner(desired.mark):
             raise Stalled("NameTaken", f"{where}: role {group.migrator} was not made by Tenantry: rename it")
+        await self._end_migrator(desired, connection, rights)
+
+    async def _end_migrator(self, desired: Desired, connection: Connection, rights: Rights) -> None:
+        group, where = self.group(desired), self.where(desired)
         await send(connection, ferretsql.render_can_login([group.migrator], allowed=False))
         await sessions.end_sessions(connection, [group.migrator], where)
         await send(connection, ferretsql.render_retire(group.migrator, group.owner, own=not rights.superuser))

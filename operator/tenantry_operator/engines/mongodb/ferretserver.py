@@ -23,8 +23,9 @@ from tenantry_operator.engines.mongodb.ferretcatalog import (
     read_rights,
     read_schemas,
 )
+from tenantry_operator.engines.mongodb.ferretsingle import observe_single
 from tenantry_operator.engines.postgres import hardening
-from tenantry_operator.engines.postgres.catalog import ServerCatalog, observe_server
+from tenantry_operator.engines.postgres.catalog import Facts, ServerCatalog, observe_server
 from tenantry_operator.engines.postgres.connections import Connection, Connections, ConnectionSettings
 from tenantry_operator.engines.postgres.sizes import MEASURED_AGAIN, MEASURED_AT_ONCE, measure_schemas
 from tenantry_operator.engines.postgres.sqlstate import translate as translate_sql
@@ -59,6 +60,7 @@ class FerretServer:
         self._sizes = Rounds[int](MEASURED_AT_ONCE, MEASURED_AGAIN)
         self._prepared = asyncio.Lock()
         self._rights: Rights | None = None
+        self._facts: Facts | None = None
         self._locks: dict[str, asyncio.Lock] = {}
         self.server = clients.server
 
@@ -101,6 +103,7 @@ class FerretServer:
         version = str(about.get("ferretdbVersion") or about.get("version")).removeprefix("v")
         async with self.use(f"server {self.server}", self._observing) as connection:
             roles = await observe_server(connection, [self._backend.admin])
+            self._facts = roles.facts
             schemas = await read_schemas(connection, None)
             rights = await read_rights(connection)
             counters = {
@@ -118,13 +121,15 @@ class FerretServer:
         """Looks at one tenant's roles and schema."""
         group = self.group(desired)
         names = [group.owner, group.read_only, group.migrator, *desired.names.logins]
+        database = desired.names.database
         async with self.use(self.where(desired)) as connection:
-            roles = await observe_server(
-                connection, [self._backend.admin], roles=names, members=names, databases=[self._database]
-            )
-            schemas = await read_schemas(connection, [desired.names.database])
-            sizes = await measure_schemas(connection, list(schemas))
-        return self._catalog(ServerReport(roles.facts.version, 0, 0, 0), roles, schemas, sizes)
+            if self._facts is None:
+                about = await observe_server(connection, (), roles=(), members=(), databases=())
+                self._facts = about.facts
+            found = await observe_single(connection, self._facts, names, database)
+        schemas = {database: found.schema} if found.schema is not None else {}
+        report = ServerReport(found.roles.facts.version, 0, 0, 0)
+        return self._catalog(report, found.roles, schemas, {database: found.size} if schemas else {})
 
     def measure_again(self, desired: Desired) -> None:
         """Has the size taken anew with the next observation, although nothing was written."""
@@ -203,13 +208,12 @@ class FerretServer:
                 catalog = await self.observe_one(desired)
                 schema = catalog.schemas.get(desired.names.database)
                 missing = [name for name in (group.owner, group.read_only) if name not in catalog.roles.roles]
-                async with self.use(where) as connection:
-                    await send(
-                        connection,
-                        ferretsql.render_create(
-                            desired, group, missing, schema=schema is None, own=not rights.superuser
-                        ),
+                if attempt == 0 or missing or schema is None:
+                    script = ferretsql.render_create(
+                        desired, group, missing, schema=schema is None, own=not rights.superuser
                     )
+                    async with self.use(where) as connection:
+                        await send(connection, script)
                 reached("schema-created")
                 if schema is not None and schema.metadata:
                     if schema.metadata_acl is None:

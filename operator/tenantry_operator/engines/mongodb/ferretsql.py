@@ -109,6 +109,13 @@ def render_open(desired: Desired, group: Group) -> Script:
     return Script().add(_render_grants("TABLE", _metadata(desired), metadata_rights(group)))
 
 
+def render_close(desired: Desired, group: Group) -> Script:
+    """Takes away from other tenants what :func:`render_open` gave to them."""
+    return Script().format(
+        "REVOKE ALL ON TABLE {name} FROM {connect}", name=_metadata(desired), connect=_id(group.connect)
+    )
+
+
 def _metadata(desired: Desired) -> sql.Identifier:
     return sql.Identifier(desired.names.database, METADATA)
 

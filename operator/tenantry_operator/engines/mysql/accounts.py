@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tenantry_operator.engines.base import Credentials, Desired, LoginLimits, Stale
-from tenantry_operator.engines.mysql import books, privileges
-from tenantry_operator.engines.mysql.books import Kind, MarkRow
-from tenantry_operator.engines.mysql.catalog import ANYWHERE, Account, Catalog, read_accounts
+from tenantry_operator.engines.mysql import books, parts, privileges
+from tenantry_operator.engines.mysql.catalog import ANYWHERE, Catalog
 from tenantry_operator.engines.mysql.connections import Connection
 from tenantry_operator.engines.mysql.flavour import Flavour
-from tenantry_operator.engines.mysql.names import BOOKS, definer_of, reader_of
+from tenantry_operator.engines.mysql.names import BOOKS, Kind, definer_of, reader_of
+from tenantry_operator.engines.mysql.parts import Account, MarkRow
 from tenantry_operator.engines.mysql.sql import account, literal, name, native_hash
 from tenantry_operator.faults import reached
 
@@ -31,59 +31,79 @@ def _limits(flavour: Flavour, limits: LoginLimits) -> str:
     return text
 
 
-async def find(connection: Connection, flavour: Flavour, login: str) -> Account | None:
-    """An account as it is now.
-
-    :raises Stale: when there is one of the name for some hosts only, which is not ours.
-    """
-    found = await read_accounts(connection, flavour, [login])
-    if any(one.host != ANYWHERE for one in found):
-        raise Stale(f"an account {login}@{found[0].host} has come up")
-    return found[0] if found else None
+def one_of(catalog: Catalog, login: str) -> Account | None:
+    """An account as it was observed; None: there is none."""
+    return next(iter(catalog.accounts.get(login, ())), None)
 
 
 async def create(
-    connection: Connection, flavour: Flavour, desired: Desired, credentials: Credentials, rights: frozenset[str]
+    connection: Connection, catalog: Catalog, desired: Desired, credentials: Credentials, rights: frozenset[str]
 ) -> MarkRow:
     """Makes an account, or makes it anew where a crash left it; it is locked.
 
-    :raises Stale: when there is one, and it has not the tenant's mark.
+    :param catalog: what the tenant has, and nobody else, observed just now.
     """
-    login = credentials.login
-    there = await find(connection, flavour, login)
-    row = await books.claim(connection, Kind.LOGIN, login, desired.mark, exists=there is not None)
+    login, row = credentials.login, catalog.marks.get((Kind.LOGIN, credentials.login))
+    if row is None:
+        await books.claim(connection, [(Kind.LOGIN, login)], desired.mark)
+        row = MarkRow(Kind.LOGIN, login, desired.mark, made=False)
     reached("account-claimed")
+    await make(connection, catalog, desired, credentials, rights)
+    return await _remember(connection, catalog.flavour, row, credentials)
+
+
+async def make(
+    connection: Connection, catalog: Catalog, desired: Desired, credentials: Credentials, rights: frozenset[str]
+) -> None:
+    """Makes an account that has its mark already."""
+    login, flavour = credentials.login, catalog.flavour
     limits = desired.limits if login in desired.names.logins else LoginLimits()
     details = f"{_identified(flavour, credentials.password)} {_limits(flavour, limits)} ACCOUNT LOCK"
-    if there is None:
+    if one_of(catalog, login) is None:
         await connection.run(f"CREATE USER {account(login)} {details}")
         reached("account-created")
     else:
         await connection.run(f"ALTER USER {account(login)} {details}")
     await grant(connection, flavour, login, desired.names.database, rights)
-    await _remember(connection, flavour, row, credentials)
-    return row
 
 
-async def set_password(connection: Connection, flavour: Flavour, row: MarkRow, credentials: Credentials) -> None:
+async def set_password(
+    connection: Connection, flavour: Flavour, row: MarkRow, credentials: Credentials
+) -> MarkRow:
     """Sets a password. A crash before it is remembered leaves one that is known to be another."""
     await connection.run(f"ALTER USER {account(credentials.login)} {_identified(flavour, credentials.password)}")
     reached("password-set")
-    await _remember(connection, flavour, row, credentials)
+    return await _remember(connection, flavour, row, credentials)
 
 
-async def _remember(connection: Connection, flavour: Flavour, row: MarkRow, credentials: Credentials) -> None:
-    there = await find(connection, flavour, row.name)
-    if there is None:
-        raise Stale(f"account {row.name} is gone")
+async def let_in(connection: Connection, flavour: Flavour, credentials: Credentials) -> None:
+    """Lets the operator into an account of its own, with a password that nobody remembers."""
+    await connection.run(
+        f"ALTER USER {account(credentials.login)} {_identified(flavour, credentials.password)} ACCOUNT UNLOCK"
+    )
+
+
+async def _remember(connection: Connection, flavour: Flavour, row: MarkRow, credentials: Credentials) -> MarkRow:
     mark = replace(row.mark, fingerprint=credentials.fingerprint)
-    await books.write_mark(connection, replace(row, mark=mark, made=True, kept=False, secret=there.secret))
+    if flavour.mariadb:
+        stored = parts.stored_secret("mysql_native_password", native_hash(credentials.password))
+    else:
+        found = await connection.run(f"{parts.accounts(flavour, [row.name]).text} AND Host = {literal(ANYWHERE)}")
+        accounts = [parts.read_account(flavour, line) for line in found]
+        own = next((one for one in accounts if one is not None and one.name == row.name), None)
+        if own is None:
+            raise Stale(f"account {row.name} is gone")
+        stored = own.secret
+    row = replace(row, mark=mark, made=True, kept=False, secret=stored)
+    await books.write_mark(connection, row)
+    return row
 
 
 async def set_locked(connection: Connection, logins: Sequence[str], *, locked: bool) -> None:
     """Refuses logins, or lets them in; who is in already stays in, and passwords are kept."""
-    for login in logins:
-        await connection.run(f"ALTER USER {account(login)} ACCOUNT {'LOCK' if locked else 'UNLOCK'}")
+    if logins:
+        words = ", ".join(map(account, logins))
+        await connection.run(f"ALTER USER {words} ACCOUNT {'LOCK' if locked else 'UNLOCK'}")
 
 
 async def set_limits(connection: Connection, flavour: Flavour, desired: Desired, login: str) -> None:
@@ -104,10 +124,10 @@ async def settle_rights(connection: Connection, catalog: Catalog, desired: Desir
 
     :returns: whether some were taken away: sessions keep what they had until they end.
     """
-    names, flavour = desired.names, catalog.facts.flavour
+    names, flavour = desired.names, catalog.flavour
     taken = False
     for login in (*names.logins, definer_of(names), reader_of(names)):
-        found = next(iter(catalog.accounts.get(login, ())), None)
+        found = one_of(catalog, login)
         if found is None:
             continue
         wanted = rights_of(desired, login, read_only=read_only)
@@ -132,7 +152,7 @@ async def _take_strange(connection: Connection, catalog: Catalog, desired: Desir
     own = {database, BOOKS} if login == definer_of(desired.names) else {database}
     others = catalog.others.get(login, frozenset()) - own
     grants = catalog.grants.get(login, ())
-    pattern = catalog.facts.flavour.pattern(database)[1:-1]
+    pattern = catalog.flavour.pattern(database)[1:-1]
     elsewhere = any((one.host, one.pattern) != (ANYWHERE, pattern) for one in grants)
     for other in others:
         if other.startswith(_ROLE):

@@ -9,15 +9,13 @@ dumps a tenant's database to move it takes its lines of ``ledger`` along.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
 from tenantry_operator.engines.base import Chain, Desired, Mark, Migration, Stale
-from tenantry_operator.engines.halfway import Unfinished
-from tenantry_operator.engines.mysql.connections import Connection, unhurried
-from tenantry_operator.engines.mysql.names import BOOKS
+from tenantry_operator.engines.mysql.connections import Connection
+from tenantry_operator.engines.mysql.names import BOOKS, Kind
+from tenantry_operator.engines.mysql.parts import MarkRow, marks, read_mark
 from tenantry_operator.engines.mysql.sql import literal, name
-from tenantry_operator.engines.path import Applied
 from tenantry_operator.errors import Stalled
 
 _COMMENT = "Made by Tenantry"
@@ -58,30 +56,6 @@ _TABLES = (
 )
 
 
-class Kind(StrEnum):
-    """What a mark is on."""
-
-    DATABASE = "database"
-    LOGIN = "login"
-
-
-@dataclass(frozen=True, slots=True)
-class MarkRow:
-    """A line of ``marks``."""
-
-    kind: Kind
-    name: str
-    mark: Mark
-    made: bool
-    """Its object was there; before that, it may be or not."""
-    kept: bool = False
-    """A login that was retired, and stays as the definer of what it made."""
-    read_only: bool = False
-    """On a database: writes are refused."""
-    secret: str | None = None
-    """On a login: a digest of what the server stored for its password."""
-
-
 async def prepare(connection: Connection, server: str) -> None:
     """Makes the operator's database.
 
@@ -103,37 +77,19 @@ async def prepare(connection: Connection, server: str) -> None:
         await connection.run(table)
 
 
-async def read_marks(connection: Connection, names: Sequence[str] | None = None) -> list[MarkRow]:
-    """All marks, or those on objects of some names. For when the database is there."""
-    where = "" if names is None else f" WHERE name IN ({', '.join(map(literal, names))})"
-    columns = "kind, name, mark, made, kept, read_only, secret"
-    found = []
-    rows = await connection.run(f"SELECT {columns} FROM {BOOKS}.marks{where}")
-    async for kind, own, text, made, kept, read_only, secret in unhurried(rows):
-        mark = Mark.decode(text)
-        if mark is not None:
-            found.append(MarkRow(Kind(kind), own, mark, bool(made), bool(kept), bool(read_only), secret))
-    return found
+async def claim(connection: Connection, names: Sequence[tuple[Kind, str]], mark: Mark) -> None:
+    """Puts a mark on things that are to be made: on all of them, or on none.
 
-
-async def claim(connection: Connection, kind: Kind, own: str, mark: Mark, *, exists: bool) -> MarkRow:
-    """Puts a mark on something that is to be made, unless it is there.
-
-    :param exists: whether there is an object of that name.
-    :raises Stale: when it is somebody else's.
+    :raises pymysql.MySQLError: 1062, when one of them has a mark already.
     """
-    found = [row for row in await read_marks(connection, [own]) if row.kind is kind]
-    if found:
-        if not found[0].mark.same_owner(mark):
-            raise Stale(f"{kind} {own} has become another tenant's")
-        return found[0]
-    if exists:
-        raise Stale(f"{kind} {own} is there, and has no mark")
-    await connection.run(
-        f"INSERT INTO {BOOKS}.marks (kind, name, mark) VALUES "
-        f"({literal(kind)}, {literal(own)}, {literal(mark.encode())})"
-    )
-    return MarkRow(kind, own, mark, made=False)
+    text = literal(mark.encode())
+    lines = ", ".join(f"({literal(kind)}, {literal(own)}, {text})" for kind, own in names)
+    await connection.run(f"INSERT INTO {BOOKS}.marks (kind, name, mark) VALUES {lines}")
+
+
+async def write_made(connection: Connection, names: Sequence[tuple[Kind, str]]) -> None:
+    """Notes that things are there."""
+    await connection.run(f"UPDATE {BOOKS}.marks SET made = 1 WHERE (kind, name) IN ({_pairs(names)})")
 
 
 async def write_mark(connection: Connection, row: MarkRow) -> None:
@@ -145,46 +101,23 @@ async def write_mark(connection: Connection, row: MarkRow) -> None:
     )
 
 
-async def drop_mark(connection: Connection, kind: Kind, own: str) -> None:
-    """Takes a mark away."""
-    await connection.run(f"DELETE FROM {BOOKS}.marks WHERE kind = {literal(kind)} AND name = {literal(own)}")
+async def drop_marks(connection: Connection, names: Sequence[tuple[Kind, str]]) -> None:
+    """Takes marks away, all at once."""
+    if names:
+        await connection.run(f"DELETE FROM {BOOKS}.marks WHERE (kind, name) IN ({_pairs(names)})")
 
 
-async def mark_of_database(connection: Connection, desired: Desired) -> MarkRow:
-    """The mark on a tenant's database.
-
-    :raises Stale: when it is not the tenant's.
-    """
-    own = desired.names.database
-    for row in await read_marks(connection, [own]):
-        if row.kind is Kind.DATABASE and row.mark.same_owner(desired.mark):
-            return row
-    raise Stale(f"database {own} has not the mark of {desired.tenant} any more")
-
-
-async def read_ledger(connection: Connection, database: str) -> tuple[Applied, ...]:
-    """What was applied to a database, in that order."""
-    rows = await connection.run(
-        f"SELECT version, migration, checksum FROM {BOOKS}.ledger "
-        f"WHERE tenant_database = {literal(database)} ORDER BY position"
-    )
-    return tuple(Applied(*row) for row in rows)
-
-
-async def read_unfinished(connection: Connection, database: str) -> tuple[Unfinished, str] | None:
-    """What was begun in a database and did not end, and the checksum of its text."""
-    rows = await connection.run(
-        f"SELECT version, migration, undoing, checksum FROM {BOOKS}.unfinished "
-        f"WHERE tenant_database = {literal(database)}"
-    )
-    if not rows:
-        return None
-    version, migration, undo, checksum = rows[0]
-    return Unfinished(version, migration, bool(undo), 0), str(checksum)
+def _pairs(names: Sequence[tuple[Kind, str]]) -> str:
+    return ", ".join(f"({literal(kind)}, {literal(own)})" for kind, own in names)
 
 
 async def write_unfinished(connection: Connection, row: MarkRow, migration: Migration, under_way: Mark) -> None:
-    """A migration is about to begin: known from outside, too, from now on."""
+    """A migration is about to begin: known from outside, too, from now on.
+
+    The mark comes first: by it, what is not noted yet is begun again.
+    """
+    if row.mark != under_way:
+        await write_mark(connection, replace(row, mark=under_way))
     values: tuple[str | int, ...] = (
         row.name,
         migration.version,
@@ -192,19 +125,14 @@ async def write_unfinished(connection: Connection, row: MarkRow, migration: Migr
         int(migration.undo),
         migration.checksum,
     )
-    await connection.run("START TRANSACTION")
     await connection.run(
         f"REPLACE INTO {BOOKS}.unfinished (tenant_database, version, migration, undoing, checksum) "
         f"VALUES ({', '.join(map(literal, values))})"
     )
-    await write_mark(connection, replace(row, mark=under_way))
-    await connection.run("COMMIT")
 
 
-async def write_applied(
-    connection: Connection, row: MarkRow, chain: Chain, migration: Migration, mark: Mark
-) -> None:
-    """A migration came to its end."""
+async def write_applied(connection: Connection, row: MarkRow, chain: Chain, migration: Migration) -> None:
+    """A migration came to its end; the mark stays that of a database on its way."""
     await connection.run("START TRANSACTION")
     if migration.undo:
         await connection.run(
@@ -218,7 +146,6 @@ async def write_applied(
             f"VALUES ({', '.join(map(literal, values))})"
         )
     await connection.run(f"DELETE FROM {BOOKS}.unfinished WHERE tenant_database = {literal(row.name)}")
-    await write_mark(connection, replace(row, mark=mark))
     await connection.run("COMMIT")
 
 
@@ -252,20 +179,19 @@ async def recorded_chain(connection: Connection, database: str, blueprint: str) 
     return Chain.of(blueprint, migrations[-1].version if migrations else "", migrations)
 
 
-async def mark_of_login(connection: Connection, desired: Desired, login: str) -> MarkRow:
-    """The mark on an account.
+async def mark_of(connection: Connection, kind: Kind, own: str, desired: Desired) -> MarkRow:
+    """The mark on a tenant's database or account.
 
     :raises Stale: when it is not the tenant's.
     """
-    for row in await read_marks(connection, [login]):
-        if row.kind is Kind.LOGIN and row.mark.same_owner(desired.mark):
+    for line in await connection.run(f"{marks([own]).text} AND kind = {literal(kind)}"):
+        row = read_mark(line)
+        if row is not None and row.mark.same_owner(desired.mark):
             return row
-    raise Stale(f"account {login} has not the mark of {desired.tenant} any more")
+    raise Stale(f"{kind} {own} has not the mark of {desired.tenant} any more")
 
 
 async def forget(connection: Connection, database: str) -> None:
-    """Nothing was ever applied to a database, which is gone."""
-    await connection.run("START TRANSACTION")
+    """Nothing was ever applied to a database, which is gone. What is left of it by a crash goes the next time."""
     for table in ("ledger", "unfinished"):
         await connection.run(f"DELETE FROM {BOOKS}.{table} WHERE tenant_database = {literal(database)}")
-    await connection.run("COMMIT")

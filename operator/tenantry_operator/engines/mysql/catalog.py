@@ -1,4 +1,4 @@
-"""The queries that observe a server: their number does not depend on its tenants.
+"""Observing a server: a number of queries that does not depend on its tenants, and a single one for one tenant.
 
 Databases are measured by their files (tablespaces), which is cheap, always fresh, and what a disk has to hold:
 what was deleted counts until the table is rebuilt. Tables of other storage engines than InnoDB are not in it.
@@ -6,40 +6,25 @@ what was deleted counts until the table is rebuilt. Tables of other storage engi
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from tenantry_operator.engines.mysql.books import Kind, MarkRow, read_marks
+import pymysql
+
+from tenantry_operator.engines.base import Names
+from tenantry_operator.engines.halfway import Unfinished
+from tenantry_operator.engines.mysql import parts
 from tenantry_operator.engines.mysql.connections import Connection, Row, unhurried
+from tenantry_operator.engines.mysql.errno import NO_SUCH_TABLE, number_of
 from tenantry_operator.engines.mysql.flavour import VARIABLES, Flavour
-from tenantry_operator.engines.mysql.names import BOOKS
-from tenantry_operator.engines.mysql.privileges import COLUMNS, MARIADB_COLUMNS
-from tenantry_operator.engines.mysql.sql import literals, short_digest
+from tenantry_operator.engines.mysql.names import BOOKS, Kind, own_accounts
+from tenantry_operator.engines.mysql.parts import Account, Grant, MarkRow, Part, text_of
+from tenantry_operator.engines.mysql.privileges import sees_all
+from tenantry_operator.engines.mysql.sql import literals
+from tenantry_operator.engines.path import Applied
 
-_ENCODED = re.compile(r"@([0-9a-f]{4})")
 ANYWHERE = "%"
-
-
-_GLOBAL = re.compile(r"GRANT (.*?) ON \*\.\* TO ")
-
-
-def rights_of(grants: Iterable[str]) -> frozenset[str]:
-    """The rights on the whole server in what SHOW GRANTS answers, with spaces: ``CREATE USER``."""
-    found: set[str] = set()
-    for grant in grants:
-        match = _GLOBAL.match(grant)
-        if match is not None:
-            found |= {word.strip().replace("_", " ") for word in match.group(1).split(",")}
-    return frozenset(found)
-
-
-def sees_all(rights: frozenset[str]) -> bool:
-    """Whether the administrator sees the sessions of others, and sizes."""
-    return not rights.isdisjoint({"PROCESS", "ALL PRIVILEGES"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,42 +35,16 @@ class Facts:
     sessions: int
     max_connections: int
     rights: frozenset[str]
-    """The administrator's own, on the whole server. What SHOW GRANTS answers is not kept: a hash is in it."""
-    prepared: bool
-    """The operator's database is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account, without its password."""
-
-    name: str
-    host: str
-    locked: bool
-    connections: int
-    """MAX_USER_CONNECTIONS; 0: no limit."""
-    statement_timeout: float
-    """MAX_STATEMENT_TIME in seconds; 0: no limit, or MySQL, which has none."""
-    secret: str
-    """A digest of what is stored for its password."""
-    is_global: bool
-    """It has rights on the whole server."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Rights on a database."""
-
-    host: str
-    pattern: str
-    privileges: frozenset[str]
+    """The administrator's own, on the whole server, as they were granted by now."""
+    written: int | None = None
+    """How far the server's log of changes has come; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """What was read of a server."""
 
-    facts: Facts
+    flavour: Flavour
     databases: frozenset[str]
     accounts: Mapping[str, Sequence[Account]]
     grants: Mapping[str, Sequence[Grant]]
@@ -94,38 +53,117 @@ class Catalog:
     sessions: Mapping[str, int]
     marks: Mapping[tuple[Kind, str], MarkRow]
     sizes: Mapping[str, int] = field(default_factory=dict)
+    """Of databases in which there are tables."""
+    measured: bool = True
+    """Whether the administrator may know sizes."""
 
 
-async def observe_server(
-    connection: Connection,
-    flavour: Flavour,
-    *,
-    databases: Sequence[str] | None = None,
-    accounts: Sequence[str] | None = None,
-) -> Catalog:
-    """Reads a server.
+@dataclass(frozen=True, slots=True)
+class Single:
+    """What was read of one tenant."""
 
-    :param databases: those that are of interest; None: all. Likewise ``accounts``.
+    catalog: Catalog
+    ledger: tuple[Applied, ...] = ()
+    """What was applied to its database, in that order."""
+    unfinished: tuple[Unfinished, str] | None = None
+    """What was begun there and did not end, and the checksum of its text."""
+
+
+async def observe_server(connection: Connection, flavour: Flavour) -> tuple[Facts, Catalog]:
+    """Reads a whole server."""
+    facts, prepared = await _facts(connection, flavour)
+
+    async def rows(part: Part) -> AsyncIterator[Row]:
+        async for row in unhurried(await connection.run(part.text)):
+            yield row
+
+    accounts = [parts.read_account(flavour, row) async for row in rows(parts.accounts(flavour, None))]
+    others = await connection.run(parts.together(("", part) for part in parts.others(flavour, None)))
+    marks = [parts.read_mark(row) async for row in rows(parts.marks(None))] if prepared else []
+    sizes = await connection.run(parts.sizes(flavour, None).text) if sees_all(connection.rights) else []
+    return facts, Catalog(
+        flavour=flavour,
+        databases=frozenset([text_of(row[0]) async for row in rows(parts.databases(None))]),
+        accounts=_by_name(accounts),
+        grants=_grouped([parts.read_grant(flavour, row) async for row in rows(parts.grants(flavour, None))]),
+        others=_others(row[1:] for row in others),
+        sessions=_numbers(await connection.run(parts.sessions(flavour, None).text)),
+        marks=_by_object(marks),
+        sizes=_sizes(sizes),
+        measured=sees_all(connection.rights),
+    )
+
+
+async def _facts(connection: Connection, flavour: Flavour) -> tuple[Facts, bool]:
+    """What the server is, and whether the operator's database is there."""
+    rows = await connection.run(
+        "SELECT @@max_connections, (SELECT COUNT(*) FROM information_schema.tables "
+        f"WHERE table_schema = '{BOOKS}' AND table_name = 'unfinished')"
+    )
+    status: dict[str, Any] = dict(
+        await connection.run(
+            "SHOW GLOBAL STATUS WHERE Variable_name IN "
+            "('Threads_connected', 'Innodb_lsn_current', 'Innodb_redo_log_current_lsn')"
+        )
+    )
+    written = status.get("Innodb_lsn_current") or status.get("Innodb_redo_log_current_lsn")
+    facts = Facts(
+        flavour=flavour,
+        sessions=int(status["Threads_connected"]),
+        max_connections=int(rows[0][0]),
+        rights=await connection.granted(),
+        written=int(written) if written else None,
+    )
+    return facts, bool(rows[0][1])
+
+
+async def observe_tenant(
+    connection: Connection, flavour: Flavour, names: Names, *, measured: bool = False, ledger: bool = False
+) -> Single:
+    """Reads what belongs to one tenant, in one query.
+
+    :param measured: with the size of its database; otherwise it is only told whether there are tables.
+    :param ledger: with what was applied to it.
     """
-    facts = await _facts(connection, flavour)
-    named = "" if databases is None else f"WHERE schema_name IN ({literals(databases)})"
-    schemata = await connection.run(f"SELECT schema_name FROM information_schema.schemata {named}")
-    return Catalog(
-        facts=facts,
-        databases=frozenset(str(row[0]) for row in schemata),
-        accounts=_by_name(await read_accounts(connection, flavour, accounts)),
-        grants=await _grants(connection, flavour, accounts),
-        others=await _others(connection, flavour, accounts),
-        sessions=await _sessions(connection, flavour),
-        marks={
-            (row.kind, row.name): row
-            for row in (
-                await read_marks(connection, None if databases is None else [*databases, *(accounts or ())])
-                if facts.prepared
-                else ()
-            )
-        },
-        sizes=await _sizes(connection, flavour, databases) if sees_all(facts.rights) else {},
+    own, database = own_accounts(names), names.database
+    asked = [
+        ("database", parts.databases(database)),
+        ("account", parts.accounts(flavour, own)),
+        ("grant", parts.grants(flavour, own)),
+        *(("other", part) for part in parts.others(flavour, own)),
+        ("session", parts.sessions(flavour, own)),
+    ]
+    if not measured:
+        asked.append(("size", parts.has_tables(database)))
+    elif sees_all(connection.rights):
+        asked.append(("size", parts.sizes(flavour, database)))
+    books = [("mark", parts.marks([database, *own]))]
+    if ledger:
+        books += [("ledger", parts.ledger(database)), ("unfinished", parts.unfinished(database))]
+    try:
+        rows = await connection.run(parts.together([*asked, *books]))
+    except pymysql.MySQLError as error:
+        if number_of(error) != NO_SUCH_TABLE:
+            raise
+        # There is no database of the operator's yet, and thus no mark.
+        rows = await connection.run(parts.together(asked))
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(text_of(row[0]), []).append(row[1:])
+    return Single(
+        Catalog(
+            flavour=flavour,
+            databases=frozenset(text_of(row[0]) for row in found.get("database", ())),
+            accounts=_by_name(parts.read_account(flavour, row) for row in found.get("account", ())),
+            grants=_grouped(parts.read_grant(flavour, row) for row in found.get("grant", ())),
+            others=_others(found.get("other", ())),
+            sessions=_numbers(found.get("session", ())),
+            marks=_by_object(parts.read_mark(row) for row in found.get("mark", ())),
+            sizes=_sizes(found.get("size", ())),
+            measured=measured and sees_all(connection.rights),
+        ),
+        _ledger(found.get("ledger", ())),
+        _unfinished(found.get("unfinished", ())),
     )
 
 
@@ -135,162 +173,52 @@ async def read_flavour(connection: Connection) -> Flavour:
     return Flavour.of_variables({str(name).lower(): str(value) for name, value in rows})
 
 
-async def _facts(connection: Connection, flavour: Flavour) -> Facts:
-    rows = await connection.run(
-        "SELECT @@max_connections, (SELECT COUNT(*) FROM information_schema.tables "
-        f"WHERE table_schema = '{BOOKS}' AND table_name = 'unfinished')"
-    )
-    sessions = await connection.run("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
-    grants = await connection.run("SHOW GRANTS")
-    return Facts(
-        flavour=flavour,
-        sessions=int(sessions[0][1]),
-        max_connections=int(rows[0][0]),
-        rights=rights_of(str(row[0]) for row in grants),
-        prepared=bool(rows[0][1]),
-    )
+async def read_changes(connection: Connection, flavour: Flavour) -> dict[str, int]:
+    """By database, a number that moves with its tables: see :func:`.parts.changes`."""
+    return _sizes(await connection.run(parts.changes(flavour).text))
 
 
-def _users(names: Sequence[str] | None, *, also: str = "") -> str:
-    return "" if names is None else f" WHERE User IN ({literals(names)}){also}"
-
-
-async def read_accounts(connection: Connection, flavour: Flavour, names: Sequence[str] | None) -> list[Account]:
-    """Accounts; roles are none.
-
-    :param names: those that are of interest; None: all.
-    """
-    if flavour.mariadb:
-        rows = await connection.run(f"SELECT User, Host, Priv FROM mysql.global_priv{_users(names)}")
-        return [account async for row in unhurried(rows) if (account := _of_mariadb(row)) is not None]
-    columns = "+".join(f"({column} = 'Y')" for column in COLUMNS.values())
-    rows = await connection.run(
-        "SELECT User, Host, account_locked = 'Y', max_user_connections, "
-        f"COALESCE(authentication_string, ''), {columns} + (Super_priv = 'Y') + (File_priv = 'Y') "
-        "+ (Process_priv = 'Y') + (Reload_priv = 'Y') + (Create_user_priv = 'Y') + (Shutdown_priv = 'Y') "
-        "+ (Show_db_priv = 'Y') + (Repl_slave_priv = 'Y') + (Repl_client_priv = 'Y') "
-        "+ (Create_tablespace_priv = 'Y') + (Create_role_priv = 'Y') + (Drop_role_priv = 'Y') + (SELECT COUNT(*) "
-        "FROM mysql.global_grants g WHERE g.USER = u.User AND g.HOST = u.Host) "
-        f"FROM mysql.user u{_users(names)}"
-    )
-    return [
-        Account(user, host, bool(locked), int(limit), 0.0, short_digest(_text(secret)), bool(rights))
-        for user, host, locked, limit, secret, rights in rows
-    ]
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
-
-
-def _of_mariadb(row: Row) -> Account | None:
-    user, host, text = row
-    try:
-        found: dict[str, Any] = json.loads(text)
-    except ValueError:
-        found = {}
-    if found.get("is_role"):
-        return None
-    # Several ways to log in, of which the tenant could have added one, are part of it, too.
-    secret = json.dumps([found.get("plugin"), found.get("authentication_string"), found.get("auth_or")])
-    return Account(
-        name=str(user),
-        host=str(host),
-        locked=bool(found.get("account_locked")),
-        connections=int(found.get("max_user_connections") or 0),
-        statement_timeout=float(found.get("max_statement_time") or 0),
-        secret=short_digest(secret),
-        is_global=bool(found.get("access")),
-    )
-
-
-def _by_name(accounts: Sequence[Account]) -> dict[str, list[Account]]:
+def _by_name(accounts: Iterable[Account | None]) -> dict[str, list[Account]]:
     found: dict[str, list[Account]] = {}
     for account in accounts:
-        found.setdefault(account.name, []).append(account)
+        if account is not None:
+            found.setdefault(account.name, []).append(account)
     return found
 
 
-async def _grants(connection: Connection, flavour: Flavour, names: Sequence[str] | None) -> dict[str, list[Grant]]:
-    columns = MARIADB_COLUMNS if flavour.mariadb else COLUMNS
-    words = tuple(columns)
-    rows = await connection.run(
-        # One column of letters: there may be very many rows.
-        f"SELECT User, Host, Db, CONCAT({', '.join(columns.values())}) FROM mysql.db"
-        + _users(names, also=" OR User IN ('', 'PUBLIC')")
-    )
+def _grouped(grants: Iterable[tuple[str, Grant]]) -> dict[str, list[Grant]]:
     found: dict[str, list[Grant]] = {}
-    async for user, host, pattern, flags in unhurried(rows):
-        found.setdefault(str(user), []).append(Grant(str(host), str(pattern), _privileges(words, str(flags))))
+    for user, grant in grants:
+        found.setdefault(user, []).append(grant)
     return found
 
 
-@lru_cache(maxsize=256)
-def _privileges(words: tuple[str, ...], flags: str) -> frozenset[str]:
-    return frozenset(word for word, flag in zip(words, flags, strict=True) if flag == "Y")
-
-
-async def _others(
-    connection: Connection, flavour: Flavour, names: Sequence[str] | None
-) -> dict[str, frozenset[str]]:
-    where = _users(names)
-    roles = (
-        f"SELECT User, CONCAT('role ', Role) FROM mysql.roles_mapping{where}"
-        if flavour.mariadb
-        else "SELECT TO_USER, CONCAT('role ', FROM_USER) FROM mysql.role_edges" + where.replace("User", "TO_USER")
-    )
-    rows = await connection.run(
-        f"SELECT User, Db FROM mysql.tables_priv{where} UNION SELECT User, Db FROM mysql.procs_priv{where} "
-        f"UNION {roles} UNION SELECT User, CONCAT('proxy of ', Proxied_user) FROM mysql.proxies_priv{where}"
-    )
+def _others(rows: Iterable[Row]) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
-    for user, what in rows:
-        found.setdefault(_text(user), set()).add(_text(what))
+    for user, what, *_ in rows:
+        found.setdefault(text_of(user), set()).add(text_of(what))
     return {user: frozenset(whats) for user, whats in found.items()}
 
 
-async def _sessions(connection: Connection, flavour: Flavour) -> dict[str, int]:
-    rows = await connection.run(f"SELECT user, COUNT(*) FROM {processes(flavour)} GROUP BY user")
-    return {str(user): int(count) for user, count in rows}
+def _by_object(marks: Iterable[MarkRow | None]) -> dict[tuple[Kind, str], MarkRow]:
+    return {(mark.kind, mark.name): mark for mark in marks if mark is not None}
 
 
-def processes(flavour: Flavour) -> str:
-    """The table of sessions; MySQL is about to take the old one out, and the new one can be off."""
-    modern = not flavour.mariadb and flavour.version >= (8, 0, 22) and flavour.performance_schema
-    return "performance_schema.processlist" if modern else "information_schema.processlist"
+def _numbers(rows: Iterable[Row]) -> dict[str, int]:
+    return {text_of(name): int(number or 0) for name, number, *_ in rows}
 
 
-async def _sizes(connection: Connection, flavour: Flavour, databases: Sequence[str] | None) -> dict[str, int]:
-    table = "innodb_sys_tablespaces" if flavour.mariadb else "innodb_tablespaces"
-    folder = "SUBSTRING_INDEX(name, '/', 1)"
-    wanted = "" if databases is None else f" AND {folder} IN ({literals(map(_encode, databases))})"
-    rows = await connection.run(
-        f"SELECT {folder}, SUM(file_size) FROM information_schema.{table} WHERE name LIKE '%/%'{wanted} "
-        f"GROUP BY {folder}"
-    )
-    return {_decode(str(name)): int(size or 0) for name, size in rows}
+def _sizes(rows: Iterable[Row]) -> dict[str, int]:
+    return {parts.decode(name): number for name, number in _numbers(rows).items()}
 
 
-async def read_changes(connection: Connection, flavour: Flavour) -> dict[str, int]:
-    """By database, a number that moves when tables are made, altered or dropped; not with every change of an
-    index, and with none of a view or routine."""
-    table = "innodb_sys_tables" if flavour.mariadb else "innodb_tables"
-    rows = await connection.run(
-        "SELECT SUBSTRING_INDEX(name, '/', 1), SUM(CRC32(CONCAT_WS('|', name, table_id, n_cols))) "
-        f"FROM information_schema.{table} WHERE name LIKE '%/%' GROUP BY 1"
-    )
-    return {_decode(str(name)): int(number) for name, number in rows}
+def _ledger(rows: Iterable[Row]) -> tuple[Applied, ...]:
+    ordered = sorted(rows, key=lambda row: int(row[0]))
+    return tuple(Applied(*(text_of(value) for value in row[1:4])) for row in ordered)
 
 
-def _encode(database: str) -> str:
-    """The name of a database as its folder is called."""
-    return "".join(
-        character
-        if character.isascii() and (character.isalnum() or character == "_")
-        else f"@{ord(character):04x}"
-        for character in database
-    )
-
-
-def _decode(folder: str) -> str:
-    return _ENCODED.sub(lambda match: chr(int(match.group(1), 16)), folder)
+def _unfinished(rows: Sequence[Row]) -> tuple[Unfinished, str] | None:
+    if not rows:
+        return None
+    version, migration, undo, checksum = rows[0][:4]
+    return Unfinished(text_of(version), text_of(migration), bool(int(undo)), 0), text_of(checksum)

@@ -21,6 +21,7 @@ from tenantry_operator.engines.access import Access
 from tenantry_operator.engines.base import Credentials
 from tenantry_operator.engines.breaker import Breaker
 from tenantry_operator.engines.mysql.errno import answered, connect_error, describe
+from tenantry_operator.engines.mysql.privileges import of_grants, sees_all
 from tenantry_operator.engines.mysql.sql import SQL_MODE, literal
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 
@@ -63,6 +64,8 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver is no
 
     def __init__(self, *, encrypted: bool, timeout: float, **parameters: Any) -> None:
         super().__init__(**parameters)
+        self.rights: frozenset[str] = frozenset()
+        """The administrator's on the whole server when the session began: it keeps them, and gets no others."""
         self._encrypted = encrypted
         self._timeout = timeout
 
@@ -91,6 +94,15 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver is no
             self.close()
             raise pymysql.err.OperationalError(_LOST, str(error)) from None
         return rows
+
+    async def granted(self) -> frozenset[str]:
+        """What the account may do on the whole server, for sessions that begin now."""
+        return of_grants(str(row[0]) for row in await self.run("SHOW GRANTS"))
+
+    @property
+    def warnings(self) -> int:
+        """How many warnings came with the last result."""
+        return int(self._result.warning_count or 0) if self._result is not None else 0
 
     def columns(self) -> list[str]:
         """The names of the columns of the last result."""
@@ -136,6 +148,7 @@ class Connections:
         self._semaphore = asyncio.Semaphore(settings.concurrency)
         self._sessions = asyncio.Semaphore(settings.concurrency)
         self._idle: list[_Idle] = []
+        self._granted: frozenset[str] | None = None
         self._breaker = Breaker(settings.failures, settings.pause, settings.longest_pause)
         self._ssl: ssl.SSLContext | None = None
         self._closed = False
@@ -155,7 +168,7 @@ class Connections:
                 # Whatever happened to it, nobody else is to inherit it.
                 connection.close()
                 raise
-            if self._closed or connection.closed or connection.get_transaction_status():
+            if self._closed or connection.get_transaction_status() or not self._is_good(connection):
                 await _discard(connection)
             else:
                 await self._give_back(connection)
@@ -177,8 +190,9 @@ class Connections:
             connection = self._make(credentials.login, credentials.password, database, within)
             try:
                 await connection.open(self.settings.connect_timeout)
-                for name, value in variables.items():
-                    await connection.run(f"SET SESSION {name} = {value}")
+                if variables:
+                    values = ", ".join(f"{name} = {value}" for name, value in variables.items())
+                    await connection.run(f"SET SESSION {values}")
             except (pymysql.MySQLError, OSError, RuntimeError) as error:
                 connection.close()
                 translated = connect_error(error, self.server)
@@ -194,6 +208,20 @@ class Connections:
             finally:
                 connection.close()
 
+    def granted(self, rights: frozenset[str]) -> None:
+        """The administrator has these rights on the whole server now: sessions that lack some, or have more, are
+        not used again."""
+        self._granted = rights
+
+    def _is_good(self, connection: Connection) -> bool:
+        """Whether a session may be used again.
+
+        One that does not see the sessions of others would take it that there are none, long after its
+        administrator was given the right.
+        """
+        known = self._granted is None or self._granted == connection.rights
+        return not connection.closed and known and sees_all(connection.rights)
+
     async def close(self) -> None:
         """Closes all unused connections; those in use are closed when they come back."""
         self._closed = True
@@ -204,6 +232,9 @@ class Connections:
         now = time.monotonic()
         while self._idle:
             candidate = self._idle.pop()
+            if not self._is_good(candidate.connection):
+                await _discard(candidate.connection)
+                continue
             if now - candidate.since > self.settings.probe_after and not await _answers(candidate.connection):
                 candidate.connection.close()
                 continue
@@ -223,11 +254,13 @@ class Connections:
         patience = max(1, round(settings.lock_timeout))
         variables = (
             f"SET SESSION sql_mode = {literal(SQL_MODE)}, lock_wait_timeout = {patience}, "
-            f"innodb_lock_wait_timeout = {patience}"
+            # Anything longer that GROUP_CONCAT makes would be cut, in silence.
+            f"innodb_lock_wait_timeout = {patience}, group_concat_max_len = 1048576"
         )
         try:
             await connection.open(settings.connect_timeout)
             await connection.run(variables)
+            connection.rights = await connection.granted()
         except (pymysql.MySQLError, OSError, RuntimeError) as error:
             connection.close()
             translated = connect_error(error, self.server)

@@ -24,15 +24,23 @@ from tenantry_operator.engines.base import (
     Structure,
     UsageRow,
 )
+from tenantry_operator.engines.counted import Counted
 from tenantry_operator.engines.mysql import hardening
-from tenantry_operator.engines.mysql.books import Kind
-from tenantry_operator.engines.mysql.catalog import Catalog, observe_server, read_changes, read_flavour, sees_all
+from tenantry_operator.engines.mysql.catalog import (
+    Catalog,
+    Facts,
+    observe_server,
+    observe_tenant,
+    read_changes,
+    read_flavour,
+)
 from tenantry_operator.engines.mysql.connections import Connection, Connections, ConnectionSettings
-from tenantry_operator.engines.mysql.errno import translate
+from tenantry_operator.engines.mysql.errno import describe, is_of_server, translate
 from tenantry_operator.engines.mysql.execute import Executor
 from tenantry_operator.engines.mysql.flavour import OLDEST, Flavour
-from tenantry_operator.engines.mysql.names import own_accounts
+from tenantry_operator.engines.mysql.names import Kind
 from tenantry_operator.engines.mysql.plan import MySqlStep, plan
+from tenantry_operator.engines.mysql.privileges import sees_all
 from tenantry_operator.engines.mysql.state import MySqlState
 from tenantry_operator.engines.mysql.structures import compare, read_structure
 from tenantry_operator.engines.mysql.usage import Usage
@@ -69,9 +77,12 @@ class MySqlEngine:
         self._executor = Executor(self._connections)
         self._usage = Usage(self._connections)
         self._rehearsals = Rehearsals(installation, DatabaseEngine.MYSQL, self._settle)
-        self._structures = Rounds[str](_STRUCTURES_AT_ONCE, _STRUCTURES_AGAIN)
+        self._structures = Rounds[str | None](_STRUCTURES_AT_ONCE, _STRUCTURES_AGAIN)
         self._flavour: Flavour | None = None
         self._catalog: Catalog | None = None
+        self._counted = Counted()
+        self._written: int | None = None
+        """How far the server's log of changes had come when it was observed last."""
 
     async def observe(self) -> MySqlState:
         """Takes a snapshot of the whole server."""
@@ -80,18 +91,20 @@ class MySqlEngine:
             async with self._observing.use() as connection:
                 # Servers are upgraded while they are used.
                 self._flavour = self._checked(await read_flavour(connection))
-                catalog = await observe_server(connection, self._flavour)
+                facts, catalog = await observe_server(connection, self._flavour)
+                for connections in (self._connections, self._observing):
+                    connections.granted(facts.rights)
                 structures = await self._look_at_structures(connection, self._flavour, catalog)
         except (pymysql.MySQLError, Stale) as error:
             raise self._observation_error(error) from None
-        self._catalog = catalog
-        return replace(self._state(taken_at, catalog), structures=structures)
+        self._catalog, self._written = catalog, facts.written
+        return MySqlState(taken_at, self._report(facts, catalog), self._installation, catalog, structures)
 
     async def _look_at_structures(
         self, connection: Connection, flavour: Flavour, catalog: Catalog
     ) -> Mapping[str, str]:
         """The structures of tenants' databases, as far as they are known: some are read at a time."""
-        if not sees_all(catalog.facts.rights):
+        if not sees_all(connection.rights):
             return {}
         changes = await read_changes(connection, flavour)
         counters = {
@@ -99,11 +112,23 @@ class MySqlEngine:
             for row in catalog.marks.values()
             if row.kind is Kind.DATABASE and row.name in catalog.databases and row.mark.version is not None
         }
-        found = {}
-        for name in self._structures.due(counters):
-            found[name] = (await read_structure(connection, name, mariadb=flavour.mariadb)).fingerprint
+        due = self._structures.due(counters)
+        found: dict[str, str | None] = dict.fromkeys(due)
+        for name in due:
+            try:
+                structure = await read_structure(connection, name, flavour)
+            except pymysql.MySQLError as error:
+                if is_of_server(error):
+                    raise
+                _log.warning("a structure was not read", database=name, error=describe(error))
+                continue
+            found[name] = structure.fingerprint if structure is not None else None
         self._structures.take(counters, found)
-        return self._structures.current(counters)
+        for name, known in found.items():
+            if known is None:
+                # It is looked at again after those that waited longer.
+                self._structures.again(name)
+        return {name: known for name, known in self._structures.current(counters).items() if known is not None}
 
     async def observe_one(self, desired: Desired) -> DatabaseState:
         """Looks at one tenant database, fresh."""
@@ -111,15 +136,11 @@ class MySqlEngine:
         flavour = await self._which()
         try:
             async with self._connections.use() as connection:
-                catalog = await observe_server(
-                    connection,
-                    flavour,
-                    databases=[desired.names.database],
-                    accounts=own_accounts(desired.names),
-                )
+                found = await observe_tenant(connection, flavour, desired.names, measured=True)
         except (pymysql.MySQLError, Stale) as error:
             raise self._observation_error(error) from None
-        return self._state(taken_at, catalog).database(desired)
+        report = ServerReport(flavour.words, 0, 0, 0)
+        return MySqlState(taken_at, report, self._installation, found.catalog).database(desired)
 
     def plan(
         self, desired: Desired, state: DatabaseState, credentials: Credentials | None
@@ -138,6 +159,7 @@ class MySqlEngine:
             flavour = await self._which()
             if desired.presence is not Presence.LIVE:
                 self._usage.forget(desired)
+                self._counted.forget(desired.names.database)
             try:
                 await self._executor.execute(flavour, desired, step, credentials)
             except pymysql.MySQLError as error:
@@ -159,11 +181,11 @@ class MySqlEngine:
         try:
             flavour = await self._which()
             async with self._connections.use() as connection:
-                found = await read_structure(connection, database, mariadb=flavour.mariadb)
+                found = await read_structure(connection, database, flavour)
         except (pymysql.MySQLError, Retryable) as error:
             _log.info("a structure was not read", where=self._executor.where(desired), error=str(error))
             return None
-        return found if found.objects else None
+        return found if found is not None and found.objects else None
 
     def compare(self, expected: Structure, found: Structure) -> Deviation:
         """What differs. The order of columns does not count."""
@@ -176,11 +198,16 @@ class MySqlEngine:
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
         """Runs usage queries read-only, within the tenant's data only."""
-        flavour = await self._which()
+        flavour, database, written = await self._which(), desired.names.database, self._written
+        known = self._counted.get(database, queries, written)
+        if known is not None:
+            return known
         try:
-            return await self._usage.count(flavour, desired, queries)
+            rows = await self._usage.count(flavour, desired, queries)
         except pymysql.MySQLError as error:
             raise self._observation_error(error) from None
+        self._counted.put(database, queries, written, rows)
+        return rows
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -209,9 +236,8 @@ class MySqlEngine:
             )
         return flavour
 
-    def _state(self, taken_at: float, catalog: Catalog) -> MySqlState:
-        facts = catalog.facts
-        report = ServerReport(
+    def _report(self, facts: Facts, catalog: Catalog) -> ServerReport:
+        return ServerReport(
             version=facts.flavour.words,
             bytes=sum(size for name, size in catalog.sizes.items() if (Kind.DATABASE, name) in catalog.marks),
             connections=facts.sessions,
@@ -219,7 +245,6 @@ class MySqlEngine:
             unhardened=hardening.unhardened(catalog),
             missing=hardening.missing(facts, self._connections.admin),
         )
-        return MySqlState(taken_at, report, self._installation, catalog)
 
     def _observation_error(self, error: pymysql.MySQLError | Stale) -> Exception:
         where = f"server {self._connections.server}"

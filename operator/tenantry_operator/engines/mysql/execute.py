@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tenantry_operator.engines.base import Credentials, Desired, Ownership, Presence, Stale
+from tenantry_operator.engines.base import Credentials, Desired, Presence, Stale
 from tenantry_operator.engines.mysql import accounts, books, privileges, progress
-from tenantry_operator.engines.mysql.books import Kind
-from tenantry_operator.engines.mysql.catalog import Catalog, observe_server
+from tenantry_operator.engines.mysql.catalog import Catalog
 from tenantry_operator.engines.mysql.connections import Connection, Connections
 from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.hardening import open_to_everybody
+from tenantry_operator.engines.mysql.look import look, mark_on_database
 from tenantry_operator.engines.mysql.migrate import Migrator
-from tenantry_operator.engines.mysql.names import definer_of, own_accounts, reader_of
+from tenantry_operator.engines.mysql.names import Kind, definer_of, own_accounts, reader_of
+from tenantry_operator.engines.mysql.parts import MarkRow
 from tenantry_operator.engines.mysql.plan import MySqlStep
 from tenantry_operator.engines.mysql.sessions import end_sessions
 from tenantry_operator.engines.mysql.sql import account, literal, name
-from tenantry_operator.engines.mysql.state import ownership
 from tenantry_operator.errors import Stalled
 from tenantry_operator.faults import reached
 from tenantry_operator.tenants.credentials import new_password
@@ -92,23 +92,25 @@ class Executor:
                     await books.prepare(connection, self._connections.server)
                 self._prepared = True
 
-    async def _look(self, connection: Connection, flavour: Flavour, desired: Desired) -> Catalog:
+    async def _look(self, work: _Work) -> Catalog:
         """The tenant's objects as they are now.
 
         :raises Stale: when one of them is somebody else's.
         """
-        catalog = await observe_server(
-            connection, flavour, databases=[desired.names.database], accounts=own_accounts(desired.names)
-        )
-        whose, conflict = ownership(catalog, desired)
-        if whose in (Ownership.STRANGER, Ownership.OTHER_TENANT):
-            raise Stale(f"{conflict} is not the tenant's")
-        return catalog
+        return (await look(work.connection, work.flavour, work.desired)).catalog
+
+    async def _own(self, work: _Work) -> tuple[Catalog, MarkRow]:
+        """The tenant's objects, and the mark on its database.
+
+        :raises Stale: when one of them is somebody else's, or the database has no mark.
+        """
+        catalog = await self._look(work)
+        return catalog, mark_on_database(catalog, work.desired)
 
     async def _create_database(self, work: _Work) -> None:
-        connection, flavour, desired = work.connection, work.flavour, work.desired
-        database = desired.names.database
-        catalog = await self._look(connection, flavour, desired)
+        connection, desired = work.connection, work.desired
+        database, definer = desired.names.database, definer_of(desired.names)
+        catalog = await self._look(work)
         opened = open_to_everybody(catalog, database)
         if opened is not None:
             raise Stalled(
@@ -116,39 +118,35 @@ class Executor:
                 f"{self.where(desired)}: everybody has rights on databases {opened} there, so that its data would "
                 "be everybody's: run the statements of the DatabaseInstance's condition Hardened",
             )
-        there = database in catalog.databases
-        row = await books.claim(connection, Kind.DATABASE, database, desired.mark, exists=there)
+        there, row = database in catalog.databases, catalog.marks.get((Kind.DATABASE, database))
+        if row is None and there:
+            raise Stale(f"database {database} is there, and has no mark")
+        marks = [(Kind.DATABASE, database), (Kind.LOGIN, definer)]
+        missing = [mark for mark in marks if mark not in catalog.marks]
+        if missing:
+            await books.claim(connection, missing, desired.mark)
         reached("database-claimed")
         if not there:
             # What a database of that name was once at says nothing of this one.
             await books.forget(connection, database)
-            await books.write_mark(connection, replace(row, mark=desired.mark, made=False, read_only=False))
+            if row is not None:
+                await books.write_mark(connection, replace(row, mark=desired.mark, made=False, read_only=False))
             await connection.run(f"CREATE DATABASE {name(database)} CHARACTER SET utf8mb4")
             reached("database-created")
-        elif not row.made and await self._has_objects(connection, database):
+        elif row is not None and not row.made and database in catalog.sizes:
             raise Stale(f"database {database} is not the empty one that was about to be made")
-        definer = definer_of(desired.names)
-        if definer not in catalog.accounts:
-            made = Credentials(definer, new_password())
-            await accounts.create(connection, flavour, desired, made, privileges.DEFINER)
+        if definer not in catalog.accounts or not catalog.grants.get(definer):
+            await accounts.make(connection, catalog, desired, _new(definer), privileges.DEFINER)
             reached("definer-created")
-        row = await books.mark_of_database(connection, desired)
-        await books.write_mark(connection, replace(row, made=True))
-
-    @staticmethod
-    async def _has_objects(connection: Connection, database: str) -> bool:
-        rows = await connection.run(
-            f"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = {literal(database)}"
-        )
-        return bool(rows[0][0])
+        await books.write_made(connection, marks)
 
     async def _create_login(self, work: _Work) -> None:
-        connection, flavour, desired, credentials = work.connection, work.flavour, work.desired, work.credentials
+        connection, desired, credentials = work.connection, work.desired, work.credentials
         if credentials is None:
             raise ValueError("a login cannot be made without credentials")
-        row = await books.mark_of_database(connection, desired)
+        catalog, row = await self._own(work)
         rights = privileges.of_login(desired, read_only=row.read_only)
-        await accounts.create(connection, flavour, desired, credentials, rights)
+        await accounts.create(connection, catalog, desired, credentials, rights)
         reached("login-created")
         await accounts.set_locked(connection, [credentials.login], locked=False)
 
@@ -156,33 +154,29 @@ class Executor:
         connection, flavour, desired, credentials = work.connection, work.flavour, work.desired, work.credentials
         if credentials is None:
             raise ValueError("a password cannot be set without credentials")
-        row = await books.mark_of_login(connection, desired, credentials.login)
+        row = await books.mark_of(connection, Kind.LOGIN, credentials.login, desired)
         await accounts.set_password(connection, flavour, row, credentials)
 
     async def _enable_login(self, work: _Work) -> None:
         connection, desired = work.connection, work.desired
-        await books.mark_of_login(connection, desired, work.login)
+        await books.mark_of(connection, Kind.LOGIN, work.login, desired)
         await accounts.set_locked(connection, [work.login], locked=False)
 
     async def _mend_accounts(self, work: _Work) -> None:
         connection, flavour, desired = work.connection, work.flavour, work.desired
-        row = await books.mark_of_database(connection, desired)
-        catalog = await self._settle(connection, flavour, desired, read_only=row.read_only)
+        catalog, row = await self._own(work)
+        await self._settle(work, catalog, read_only=row.read_only)
         definer = definer_of(desired.names)
         if definer not in catalog.accounts:
-            made = Credentials(definer, new_password())
-            await accounts.create(connection, flavour, desired, made, privileges.DEFINER)
+            await accounts.create(connection, catalog, desired, _new(definer), privileges.DEFINER)
         for login in desired.names.logins:
             if login in catalog.accounts:
                 await accounts.set_limits(connection, flavour, desired, login)
 
-    async def _settle(
-        self, connection: Connection, flavour: Flavour, desired: Desired, *, read_only: bool
-    ) -> Catalog:
-        catalog = await self._look(connection, flavour, desired)
+    async def _settle(self, work: _Work, catalog: Catalog, *, read_only: bool) -> None:
+        connection, flavour, desired = work.connection, work.flavour, work.desired
         if await accounts.settle_rights(connection, catalog, desired, read_only=read_only):
             await end_sessions(connection, flavour, desired.names.logins, self.where(desired))
-        return catalog
 
     async def _refuse_writes(self, work: _Work) -> None:
         await self._set_read_only(work, read_only=True)
@@ -192,10 +186,10 @@ class Executor:
 
     async def _set_read_only(self, work: _Work, *, read_only: bool) -> None:
         connection, flavour, desired = work.connection, work.flavour, work.desired
-        row = await books.mark_of_database(connection, desired)
+        catalog, row = await self._own(work)
         await books.write_mark(connection, replace(row, read_only=read_only))
         reached("writes-noted")
-        await self._settle(connection, flavour, desired, read_only=read_only)
+        await self._settle(work, catalog, read_only=read_only)
         # A session keeps the rights on its database until it ends, be they fewer or more by now.
         await end_sessions(connection, flavour, desired.names.logins, self.where(desired))
 
@@ -213,25 +207,26 @@ class Executor:
 
     async def _retire_login(self, work: _Work) -> None:
         connection, flavour, desired, login = work.connection, work.flavour, work.desired, work.login
-        row = await books.mark_of_login(connection, desired, login)
-        if await accounts.find(connection, flavour, login) is not None:
+        catalog = await self._look(work)
+        row = catalog.marks.get((Kind.LOGIN, login))
+        if row is None:
+            raise Stale(f"account {login} has no mark")
+        if login in catalog.accounts:
             await accounts.set_locked(connection, [login], locked=True)
             reached("login-refused")
             await end_sessions(connection, flavour, [login], self.where(desired))
             reached("login-sessions-ended")
             if await accounts.defines_something(connection, desired, login):
-                made = Credentials(login, new_password())
-                await accounts.set_password(connection, flavour, row, made)
-                row = await books.mark_of_login(connection, desired, login)
+                row = await accounts.set_password(connection, flavour, row, _new(login))
                 await books.write_mark(connection, replace(row, kept=True))
                 return
             await connection.run(f"DROP USER IF EXISTS {account(login)}")
             reached("login-dropped")
-        await books.drop_mark(connection, Kind.LOGIN, login)
+        await books.drop_marks(connection, [(Kind.LOGIN, login)])
 
     async def _refuse_logins(self, work: _Work) -> None:
-        connection, flavour, desired = work.connection, work.flavour, work.desired
-        catalog = await self._look(connection, flavour, desired)
+        connection, desired = work.connection, work.desired
+        catalog = await self._look(work)
         logins = [*desired.names.logins, reader_of(desired.names)]
         await accounts.set_locked(connection, [one for one in logins if one in catalog.accounts], locked=True)
 
@@ -243,32 +238,33 @@ class Executor:
         await end_sessions(connection, flavour, names, self.where(desired))
 
     async def _drop_database(self, work: _Work) -> None:
-        connection, flavour, desired = work.connection, work.flavour, work.desired
-        catalog = await self._look(connection, flavour, desired)
-        await self._end_all(connection, flavour, desired, catalog)
-        await connection.run(f"DROP DATABASE IF EXISTS {name(desired.names.database)}")
+        catalog = await self._look(work)
+        await self._end_all(work, catalog)
+        await work.connection.run(f"DROP DATABASE IF EXISTS {name(work.desired.names.database)}")
 
-    async def _end_all(
-        self, connection: Connection, flavour: Flavour, desired: Desired, catalog: Catalog
-    ) -> list[str]:
-        there = [login for login in own_accounts(desired.names) if login in catalog.accounts]
-        await accounts.set_locked(connection, there, locked=True)
-        await end_sessions(connection, flavour, own_accounts(desired.names), self.where(desired))
+    async def _end_all(self, work: _Work, catalog: Catalog) -> list[str]:
+        desired = work.desired
+        own = own_accounts(desired.names)
+        there = [login for login in own if login in catalog.accounts]
+        await accounts.set_locked(work.connection, there, locked=True)
+        await end_sessions(work.connection, work.flavour, own, self.where(desired))
         return there
 
     async def _drop_accounts(self, work: _Work) -> None:
-        connection, flavour, desired = work.connection, work.flavour, work.desired
-        catalog = await self._look(connection, flavour, desired)
+        connection, desired = work.connection, work.desired
+        catalog = await self._look(work)
         if desired.names.database in catalog.databases:
             raise Stale(f"{self.where(desired)} is there again")
-        there = await self._end_all(connection, flavour, desired, catalog)
-        await progress.end(connection, desired.names.database, definer_of(desired.names))
-        for login in there:
-            await connection.run(f"DROP USER IF EXISTS {account(login)}")
-            reached("account-dropped")
+        there = await self._end_all(work, catalog)
+        await progress.drop(connection, desired.names.database)
+        if there:
+            await connection.run(f"DROP USER IF EXISTS {', '.join(map(account, there))}")
+        reached("accounts-dropped")
         await books.forget(connection, desired.names.database)
-        for (kind, own), row in sorted(catalog.marks.items(), key=lambda item: item[0], reverse=True):
-            # Those of accounts first: what is left shows that there is something left.
-            if row.mark.same_owner(desired.mark):
-                await books.drop_mark(connection, kind, own)
-            reached("mark-dropped")
+        # Last, and all at once: as long as there are some, there may be something left.
+        await books.drop_marks(connection, list(catalog.marks))
+        reached("marks-dropped")
+
+
+def _new(login: str) -> Credentials:
+    return Credentials(login, new_password())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from tenantry_operator.engines.mysql.catalog import Catalog, Facts
+from tenantry_operator.engines.mysql.parts import EVERYBODY
 from tenantry_operator.engines.mysql.sql import account, literal
 
-_EVERYBODY = ("", "PUBLIC")
+PUBLIC = "PUBLIC"
+"""MariaDB's role that everybody has, from 10.11 on."""
 _SHOW_ROUTINE = (8, 0, 20)
 """Since then MySQL has this right."""
 
@@ -21,19 +23,28 @@ def unhardened(catalog: Catalog) -> tuple[str, ...]:
     statements = [
         f"DROP USER ''@{literal(anonymous.host)};" for anonymous in catalog.accounts.get("", ()) if anonymous.host
     ]
-    for user in _EVERYBODY:
+    for user in EVERYBODY:
         for grant in catalog.grants.get(user, ()):
             where = f"User = {literal(user)} AND Host = {literal(grant.host)} AND Db = {literal(grant.pattern)}"
             statements.append(f"DELETE FROM mysql.db WHERE {where}; FLUSH PRIVILEGES;")
-    if catalog.facts.flavour.mandatory_roles:
+    if catalog.flavour.mandatory_roles:
         statements.append("SET PERSIST mandatory_roles = '';")
+    if _on_all(catalog) or catalog.others.get(PUBLIC):
+        statements.append(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {PUBLIC};")
     return tuple(statements)
+
+
+def _on_all(catalog: Catalog) -> bool:
+    """Whether everybody has rights on the whole server."""
+    return any(account.is_global for account in catalog.accounts.get(PUBLIC, ()))
 
 
 def open_to_everybody(catalog: Catalog, database: str) -> str | None:
     """The pattern by which everybody may use a database of that name; None: nobody may."""
-    literally = catalog.facts.flavour.partial_revokes
-    for user in _EVERYBODY:
+    literally = catalog.flavour.partial_revokes
+    if _on_all(catalog):
+        return "%"
+    for user in EVERYBODY:
         for grant in catalog.grants.get(user, ()):
             alike = grant.pattern == database if literally else _matches(grant.pattern, database)
             if alike:

@@ -21,12 +21,15 @@ import structlog
 from tenantry_operator.engines.base import Chain, Credentials, Desired, Migration, Stale
 from tenantry_operator.engines.halfway import take_up
 from tenantry_operator.engines.mysql import accounts, books, privileges, progress
-from tenantry_operator.engines.mysql.books import MarkRow
+from tenantry_operator.engines.mysql.catalog import Catalog, Single
 from tenantry_operator.engines.mysql.connections import Connection, Connections, NoAnswer
 from tenantry_operator.engines.mysql.errno import BUSY, describe, is_of_server, number_of
 from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.lexer import Statement, StatementKind, line_of, split
+from tenantry_operator.engines.mysql.look import look, mark_on_database
 from tenantry_operator.engines.mysql.names import definer_of
+from tenantry_operator.engines.mysql.parts import MarkRow
+from tenantry_operator.engines.mysql.privileges import sees_all
 from tenantry_operator.engines.mysql.progress import Progress
 from tenantry_operator.engines.mysql.sessions import end_sessions
 from tenantry_operator.engines.mysql.structures import read_structure
@@ -84,35 +87,35 @@ class _Job:
 
     async def run(self) -> None:
         async with self.connections.use() as connection:
-            row = await books.mark_of_database(connection, self.desired)
-            pending, half = await self._pending(connection)
+            found = await look(connection, self.flavour, self.desired, ledger=True)
+            row = mark_on_database(found.catalog, self.desired)
+            pending, half = await self._pending(connection, found)
         done = replace(row.mark, version=self.chain.version, digest=self.chain.digest, target=None)
         if pending:
             # A text that cannot be run is refused before anything of it is.
             for migration in pending:
                 self._statements(migration)
-            await self._apply(row, pending, half)
+            await self._apply(found.catalog, row, pending, half)
         async with self.connections.use() as connection:
             await books.write_mark(connection, replace(row, mark=done))
 
-    async def _pending(self, connection: Connection) -> tuple[tuple[Migration, ...], bool]:
+    async def _pending(self, connection: Connection, found: Single) -> tuple[tuple[Migration, ...], bool]:
         """What is to be run, and whether the first of it was begun before."""
-        ledger = await books.read_ledger(connection, self.database)
-        found = await books.read_unfinished(connection, self.database)
-        installed = self.desired.installed
+        ledger, installed = found.ledger, self.desired.installed
         chains = [self.chain, *([installed] if installed is not None else [])]
-        recorded = await books.recorded_chain(connection, self.database, self.chain.blueprint)
         try:
             pending = path(self.chain, installed, ledger, self.where)
         except Stalled as error:
             if error.reason != "NewerVersion":
                 raise
             # A version that was begun and left again: its chain is nobody's to give any more.
+            recorded = await books.recorded_chain(connection, self.database, self.chain.blueprint)
             applied = replace(recorded, migrations=recorded.migrations[: len(ledger)])
             pending = path(self.chain, applied, ledger, self.where)
-        if found is None:
+        if found.unfinished is None:
             return pending, False
-        unfinished, checksum = found
+        unfinished, checksum = found.unfinished
+        recorded = await books.recorded_chain(connection, self.database, self.chain.blueprint)
         pending = take_up(pending, unfinished, [*chains, recorded], ledger, self.where)
         if not pending or not unfinished.is_of(pending[0]):
             return pending, False
@@ -138,13 +141,10 @@ class _Job:
                 )
         return statements
 
-    async def _apply(self, row: MarkRow, pending: Sequence[Migration], half: bool) -> None:
-        login = definer_of(self.desired.names)
-        credentials = Credentials(login, new_password())
+    async def _apply(self, catalog: Catalog, row: MarkRow, pending: Sequence[Migration], half: bool) -> None:
+        credentials = Credentials(definer_of(self.desired.names), new_password())
         async with self.connections.use() as connection:
-            # What an operator that died left running has to end before it is looked how far it got.
-            await self._close(connection)
-            await self._open(connection, credentials)
+            await self._open(connection, catalog, credentials)
         reached("migrator-opened")
         timeout = self.desired.pace.timeout if self.desired.pace is not None else _LONGEST
         patience = self.desired.pace.lock_timeout if self.desired.pace is not None else None
@@ -160,38 +160,43 @@ class _Job:
         try:
             for number, migration in enumerate(pending):
                 # Each in a session of its own: what one sets is not for the next.
-                first = half and number == 0
-                await self._begin(row, migration, again=first)
+                taken_up, before = half and number == 0, row
+                row = await self._begin(row, migration, taken_up=taken_up, first=number == 0)
                 async with self.connections.session(
                     self.database, credentials, variables=variables, within=timeout
                 ) as session:
-                    await self._one(session, row, migration)
-                row = await self._end(row, migration)
+                    await self._one(session, before, migration, taken_up=taken_up)
+                await self._end(row, migration, last=number == len(pending) - 1)
                 reached("migration-done")
         finally:
             await self._close_quietly()
 
-    async def _begin(self, row: MarkRow, migration: Migration, *, again: bool) -> None:
+    async def _begin(self, row: MarkRow, migration: Migration, *, taken_up: bool, first: bool) -> MarkRow:
+        """What is noted before a migration begins; the mark of the database from then on."""
+        under_way = replace(row.mark, target=self.chain.version)
         async with self.connections.use() as connection:
-            if not again:
+            if not taken_up:
                 await self.migrator.record(connection, migration)
-                await progress.begin(connection, self.database)
-                under_way = replace(row.mark, target=self.chain.version)
+                if first:
+                    await progress.begin(connection, self.database)
+                else:
+                    await progress.again(connection, self.database)
                 await books.write_unfinished(connection, row, migration, under_way)
-            await progress.allow(connection, self.database, definer_of(self.desired.names))
+            if first:
+                await progress.allow(connection, self.database, definer_of(self.desired.names))
         reached("migration-begun")
+        return row if taken_up else replace(row, mark=under_way)
 
-    async def _end(self, row: MarkRow, migration: Migration) -> MarkRow:
-        mark = replace(row.mark, target=self.chain.version)
+    async def _end(self, row: MarkRow, migration: Migration, *, last: bool) -> None:
         async with self.connections.use() as connection:
-            await books.write_applied(connection, row, self.chain, migration, mark)
+            await books.write_applied(connection, row, self.chain, migration)
             reached("migration-written-down")
-            await progress.end(connection, self.database, definer_of(self.desired.names))
-        return replace(row, mark=mark)
+            if last:
+                await progress.end(connection, self.database, definer_of(self.desired.names))
 
-    async def _one(self, session: Connection, row: MarkRow, migration: Migration) -> None:
+    async def _one(self, session: Connection, row: MarkRow, migration: Migration, *, taken_up: bool) -> None:
         statements = self._statements(migration)
-        stands = await progress.read(session, self.database)
+        stands = await progress.read(session, self.database) if taken_up else Progress(0, None)
         if stands.before is not None:
             moved = await self._definition() != stands.before
             stands = Progress(stands.done + moved, None)
@@ -212,8 +217,9 @@ class _Job:
                         await session.run("START TRANSACTION")
                     await session.run(statement.text)
             number = len(statements)
-            await progress.write(session, self.database, Progress(number, None))
-            await session.run("COMMIT")
+            if number > done or session.get_transaction_status():
+                await progress.write(session, self.database, Progress(number, None))
+                await _commit(session)
         except NoAnswer:
             await self._end_late(row)
             what = f"{self.where}: {migration.what} of blueprint {self.chain.blueprint}"
@@ -227,19 +233,28 @@ class _Job:
     async def _define(self, session: Connection, statement: Statement, number: int) -> int:
         before = await self._definition()
         await progress.write(session, self.database, Progress(number, before))
-        await session.run("COMMIT")
+        await _commit(session)
         reached("definition-begun")
         await session.run(statement.text)
         reached("definition-done")
         await progress.write(session, self.database, Progress(number + 1, None))
-        # Nothing of the session's own, such as autocommit, is relied on.
-        await session.run("COMMIT")
+        await _commit(session)
         return number + 1
 
     async def _definition(self) -> str:
-        """By the administrator: the session's own settings are the migration's."""
+        """How the database is defined now, by the administrator: the session's settings are the migration's.
+
+        :raises Retryable: MigrationBlocked, when it cannot be told.
+        """
         async with self.connections.use() as connection:
-            found = await read_structure(connection, self.database, mariadb=self.flavour.mariadb)
+            patience = round(self.connections.settings.lock_timeout)
+            found = await read_structure(connection, self.database, self.flavour, patience=patience)
+        if found is None:
+            raise Retryable(
+                "MigrationBlocked",
+                f"{self.where}: somebody else is defining something there, so that it cannot be told how it is "
+                "defined: trying again",
+            )
         return found.fingerprint
 
     async def _explain(
@@ -280,30 +295,31 @@ class _Job:
         async with self.connections.use() as connection:
             await end_sessions(connection, self.flavour, [login], self.where)
             stands = await progress.read(connection, self.database)
-            done = stands.done
-            if stands.before is not None:
-                found = await read_structure(connection, self.database, mariadb=self.flavour.mariadb)
-                done += found.fingerprint != stands.before
+        done = stands.done
+        if stands.before is not None:
+            done += await self._definition() != stands.before
+        async with self.connections.use() as connection:
             await progress.write(connection, self.database, Progress(done, None))
             if not done:
                 await books.write_not_begun(connection, row)
                 await progress.end(connection, self.database, login)
 
-    async def _open(self, connection: Connection, credentials: Credentials) -> None:
-        there = await accounts.find(connection, self.flavour, credentials.login)
+    async def _open(self, connection: Connection, catalog: Catalog, credentials: Credentials) -> None:
+        login = credentials.login
+        there = accounts.one_of(catalog, login)
         if there is None:
-            await accounts.create(connection, self.flavour, self.desired, credentials, privileges.DEFINER)
-        else:
-            row = await books.mark_of_login(connection, self.desired, credentials.login)
-            await accounts.set_password(connection, self.flavour, row, credentials)
-        await accounts.set_locked(connection, [credentials.login], locked=False)
+            await accounts.create(connection, catalog, self.desired, credentials, privileges.DEFINER)
+            await accounts.set_locked(connection, [login], locked=False)
+            return
+        if not there.locked or catalog.sessions.get(login) or not sees_all(connection.rights):
+            # What an operator that died left running has to end before it is looked how far it got.
+            await self._close(connection)
+        await accounts.let_in(connection, self.flavour, credentials)
 
     async def _close(self, connection: Connection) -> None:
         login = definer_of(self.desired.names)
-        if await accounts.find(connection, self.flavour, login) is not None:
-            await books.mark_of_login(connection, self.desired, login)
-            await accounts.set_locked(connection, [login], locked=True)
-            await end_sessions(connection, self.flavour, [login], self.where)
+        await accounts.set_locked(connection, [login], locked=True)
+        await end_sessions(connection, self.flavour, [login], self.where)
 
     async def _close_quietly(self) -> None:
         """What went wrong with the migration matters more; the next one closes it, too."""
@@ -312,3 +328,10 @@ class _Job:
                 await self._close(connection)
         except (pymysql.MySQLError, ReconcileError, Stale) as error:
             _log.warning("a migrator stays open until the next migration", where=self.where, error=str(error))
+
+
+async def _commit(session: Connection) -> None:
+    """Ends what was begun. Nothing of the session's own, such as autocommit, is relied on: the server says whether
+    there is something to be ended."""
+    if session.get_transaction_status():
+        await session.run("COMMIT")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.engines.base import Names
 from tenantry_operator.engines.kinds import KINDS
@@ -11,6 +13,13 @@ BOOKS = "tenantry"
 """The operator's own database on a server; no tenant's is ever called so."""
 _READER_SUFFIX = "__reader"
 _LIMIT = KINDS[DatabaseEngine.MYSQL].login_bytes
+
+
+class Kind(StrEnum):
+    """What a mark is on."""
+
+    DATABASE = "database"
+    LOGIN = "login"
 
 
 def definer_of(names: Names) -> str:

@@ -10,7 +10,8 @@ its definer; triggers go on, so that deleting does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from tenantry_operator.engines.base import Desired
 
@@ -68,3 +69,21 @@ def of_login(desired: Desired, *, read_only: bool) -> frozenset[str]:
 def words(privileges: frozenset[str]) -> str:
     """For GRANT, REVOKE and messages."""
     return ", ".join(sorted(privileges))
+
+
+_GLOBAL = re.compile(r"GRANT (.*?) ON \*\.\* TO ")
+
+
+def of_grants(grants: Iterable[str]) -> frozenset[str]:
+    """The rights on the whole server in what SHOW GRANTS answers, with spaces: ``CREATE USER``."""
+    found: set[str] = set()
+    for grant in grants:
+        match = _GLOBAL.match(grant)
+        if match is not None:
+            found |= {word.strip().replace("_", " ") for word in match.group(1).split(",")}
+    return frozenset(found)
+
+
+def sees_all(rights: frozenset[str]) -> bool:
+    """Whether an administrator sees the sessions of others, and sizes."""
+    return not rights.isdisjoint({"PROCESS", "ALL PRIVILEGES"})

@@ -35,14 +35,20 @@ class Progress:
 
 
 async def begin(connection: Connection, database: str) -> None:
-    """A migration is about to begin. For the administrator."""
+    """Migrations are about to begin. For the administrator."""
     table = table_of(database)
     await connection.run(f"DROP TABLE IF EXISTS {table}")
     await connection.run(
         f"CREATE TABLE {table} (id INT PRIMARY KEY, done INT NOT NULL, before_definition CHAR(64)) "
         "ENGINE = InnoDB CHARACTER SET ascii"
     )
+    # Not in one with the table, which some ways of replicating refuse.
     await connection.run(f"INSERT INTO {table} VALUES (1, 0, NULL)")
+
+
+async def again(connection: Connection, database: str) -> None:
+    """The next migration is about to begin, where one came to its end. For the administrator."""
+    await write(connection, database, Progress(0, None))
 
 
 async def allow(connection: Connection, database: str, login: str) -> None:
@@ -51,15 +57,19 @@ async def allow(connection: Connection, database: str, login: str) -> None:
 
 
 async def end(connection: Connection, database: str, login: str) -> None:
-    """A migration came to its end. For the administrator."""
-    table = table_of(database)
+    """Migrations came to their end. For the administrator."""
     # Rights on a table outlive it.
     try:
-        await connection.run(f"REVOKE ALL PRIVILEGES ON {table} FROM {account(login)}")
+        await connection.run(f"REVOKE ALL PRIVILEGES ON {table_of(database)} FROM {account(login)}")
     except pymysql.MySQLError as error:
         if number_of(error) not in NOTHING_TO_REVOKE:
             raise
-    await connection.run(f"DROP TABLE IF EXISTS {table}")
+    await drop(connection, database)
+
+
+async def drop(connection: Connection, database: str) -> None:
+    """Drops what is left, when the account that could write it goes, too. For the administrator."""
+    await connection.run(f"DROP TABLE IF EXISTS {table_of(database)}")
 
 
 async def read(connection: Connection, database: str) -> Progress:

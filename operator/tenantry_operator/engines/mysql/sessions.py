@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import pymysql
 
-from tenantry_operator.engines.mysql.catalog import processes, rights_of, sees_all
 from tenantry_operator.engines.mysql.connections import Connection
 from tenantry_operator.engines.mysql.errno import NO_SUCH_THREAD, number_of
 from tenantry_operator.engines.mysql.flavour import Flavour
+from tenantry_operator.engines.mysql.parts import processes
+from tenantry_operator.engines.mysql.privileges import sees_all
 from tenantry_operator.engines.mysql.sql import literals
 from tenantry_operator.errors import Retryable, Stalled
 
@@ -25,8 +26,7 @@ async def end_sessions(connection: Connection, flavour: Flavour, names: Sequence
     :raises Retryable: SessionsRemain, when some do not end.
     :raises Stalled: AdminLacksRights, when the administrator would not see them.
     """
-    grants = await connection.run("SHOW GRANTS")
-    if not sees_all(rights_of(str(row[0]) for row in grants)):
+    if not sees_all(connection.rights):
         raise Stalled(
             "AdminLacksRights",
             f"{where}: an administrator who does not see sessions cannot end them: GRANT PROCESS ON *.* to it",

@@ -16,9 +16,9 @@ from tenantry_operator.engines.base import (
     ServerReport,
 )
 from tenantry_operator.engines.mysql import privileges
-from tenantry_operator.engines.mysql.books import Kind, MarkRow
-from tenantry_operator.engines.mysql.catalog import ANYWHERE, Account, Catalog
-from tenantry_operator.engines.mysql.names import BOOKS, definer_of, own_accounts, reader_of
+from tenantry_operator.engines.mysql.catalog import ANYWHERE, Catalog
+from tenantry_operator.engines.mysql.names import BOOKS, Kind, definer_of, own_accounts, reader_of
+from tenantry_operator.engines.mysql.parts import Account, MarkRow
 from tenantry_operator.engines.mysql.view import View
 
 _UNKNOWN = "unknown"
@@ -52,7 +52,9 @@ class MySqlState:
             target=mark.target if mark is not None else None,
             logins=tuple(view.logins.values()),
             # A database without tables has no files.
-            bytes=self.catalog.sizes.get(desired.names.database, 0) if view.data else None,
+            bytes=(
+                self.catalog.sizes.get(desired.names.database, 0) if view.data and self.catalog.measured else None
+            ),
             connections=sum(login.connections for login in view.logins.values()),
             drift=view.findings,
             structure=self.structures.get(desired.names.database),
@@ -184,7 +186,7 @@ def _findings(
             wanted = privileges.READ if name == reader else privileges.DEFINER
         if account.is_global:
             yield f"account {name} has rights on the whole server"
-        own = catalog.facts.flavour.pattern(names.database)[1:-1]
+        own = catalog.flavour.pattern(names.database)[1:-1]
         found: frozenset[str] = frozenset()
         for grant in catalog.grants.get(name, ()):
             if (grant.host, grant.pattern) == (ANYWHERE, own):
@@ -206,5 +208,5 @@ def _limits(catalog: Catalog, desired: Desired, account: Account) -> Iterable[st
         wanted = limits.connections or 0
         yield f"account {account.name}: MAX_USER_CONNECTIONS is {account.connections}, not {wanted}"
     timeout = (limits.statement_timeout_ms or 0) / 1000
-    if catalog.facts.flavour.mariadb and abs(account.statement_timeout - timeout) > 1e-6:
+    if catalog.flavour.mariadb and abs(account.statement_timeout - timeout) > 1e-6:
         yield f"account {account.name}: MAX_STATEMENT_TIME is {account.statement_timeout:g}, not {timeout:g}"

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Mapping
 
 from tenantry_operator.engines.mysql.connections import Connection
+from tenantry_operator.engines.mysql.errno import BUSY
+from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.sql import literal
 from tenantry_operator.engines.structure import Deviation, Structure
 
@@ -62,23 +64,32 @@ _PARTS = (
 )
 
 
-async def read_structure(connection: Connection, database: str, *, mariadb: bool) -> Structure:
-    """The structure of a database, in one query; of one that is empty, or not there, too."""
+async def read_structure(
+    connection: Connection, database: str, flavour: Flavour, *, patience: int = 0
+) -> Structure | None:
+    """The structure of a database, in one query; of one that is empty, or not there, too.
+
+    :param patience: seconds to wait for each part that somebody else holds a lock on. MariaDB leaves out what it
+        cannot look at; MySQL has no need to wait.
+    :returns: None when some of it could not be looked at.
+    """
     query = " UNION ALL ".join(
         part.format(
             # Only what is compared with one name by "=" spares the server a look into all databases.
             own=literal(database),
             # In MariaDB the name of a constraint is unique in its table only.
-            check_table="table_name, '.', " if mariadb else "",
-            check_owner="table_name" if mariadb else "''",
-            index_more="" if mariadb else ", expression, is_visible",
+            check_table="table_name, '.', " if flavour.mariadb else "",
+            check_owner="table_name" if flavour.mariadb else "''",
+            index_more="" if flavour.mariadb else ", expression, is_visible",
         )
         for part in _PARTS
     )
-    # Anything longer would be cut, in silence.
-    await connection.run("SET SESSION group_concat_max_len = 1048576")
+    wait = f"SET STATEMENT lock_wait_timeout = {patience} FOR " if flavour.mariadb else ""
+    rows = await connection.run(f"{wait}{query}")
+    if connection.warnings and any(row[1] in BUSY for row in await connection.run("SHOW WARNINGS")):
+        return None
     objects = {}
-    for words, table, definition in await connection.run(query):
+    for words, table, definition in rows:
         objects[_text(words)] = _hash(_text(definition)) + (f"{_OF}{_text(table)}" if table else "")
     return Structure(_digest(objects), objects)
 

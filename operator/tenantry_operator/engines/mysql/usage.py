@@ -12,10 +12,11 @@ from collections.abc import Mapping
 import pymysql
 
 from tenantry_operator.engines.base import Credentials, Desired, Stale, UsageRow
-from tenantry_operator.engines.mysql import accounts, books, privileges
+from tenantry_operator.engines.mysql import accounts, privileges
 from tenantry_operator.engines.mysql.connections import Connection, Connections
 from tenantry_operator.engines.mysql.errno import TIMEOUTS, describe, is_of_server, number_of
 from tenantry_operator.engines.mysql.flavour import Flavour
+from tenantry_operator.engines.mysql.look import look, mark_on_database
 from tenantry_operator.engines.mysql.names import reader_of
 from tenantry_operator.engines.usagerows import ROWS, usage_rows
 from tenantry_operator.errors import Retryable, Stalled
@@ -76,14 +77,13 @@ class Usage:
         credentials = Credentials(reader_of(desired.names), new_password())
         try:
             async with self._connections.use() as connection:
-                await books.mark_of_database(connection, desired)
-                there = await accounts.find(connection, flavour, credentials.login)
-                if there is None:
-                    await accounts.create(connection, flavour, desired, credentials, privileges.READ)
+                catalog = (await look(connection, flavour, desired)).catalog
+                mark_on_database(catalog, desired)
+                if credentials.login in catalog.accounts:
+                    await accounts.let_in(connection, flavour, credentials)
                 else:
-                    row = await books.mark_of_login(connection, desired, credentials.login)
-                    await accounts.set_password(connection, flavour, row, credentials)
-                await accounts.set_locked(connection, [credentials.login], locked=False)
+                    await accounts.create(connection, catalog, desired, credentials, privileges.READ)
+                    await accounts.set_locked(connection, [credentials.login], locked=False)
         except Stale as stale:
             raise Retryable("ServerChanging", str(stale)) from None
         self._passwords[credentials.login] = credentials.password

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redis import exceptions
 
 from tenantry_operator.engines.redis import commands
 from tenantry_operator.engines.redis.acl import OWN, Rights, User, parse, parse_one, pattern
-from tenantry_operator.engines.redis.connections import Command, Session
+from tenantry_operator.engines.redis.connections import Command, Session, done_of
 from tenantry_operator.errors import Retryable, Stalled
 
 MARKS = f"{OWN}marks"
@@ -20,6 +21,14 @@ UNFINISHED = f"{OWN}unfinished"
 CHECKED = f"{OWN}check"
 """A user that is only there within a transaction, to see what one like it may do."""
 OLDEST = 7
+_WRITTEN = (
+    "run_id",
+    "rdb_saves",
+    "rdb_last_save_time",
+    "rdb_changes_since_last_save",
+    "expired_keys",
+    "evicted_keys",
+)
 _MANY = 2000
 """Connections above which a look at one tenant does not count its own anew."""
 
@@ -60,14 +69,21 @@ class ServerCatalog:
     sessions: Mapping[str, int]
     """By user."""
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """What moves whenever a key is written, expires or is dropped: the server counts changes since it saved
+        last."""
+        return tuple(self.info.get(name, "") for name in _WRITTEN)
+
 
 async def observe_server(session: Session, facts: Facts | None) -> ServerCatalog:
     """Asks for everything. The server answers each of these without waiting for another.
 
     :param facts: what is known from before.
     """
-    known = await _info(session)
-    users, marks, clients = await session.all([("ACL", "LIST"), ("HGETALL", MARKS), ("CLIENT", "LIST")])
+    known, (users, marks, clients) = await _asked(
+        session, [("ACL", "LIST"), ("HGETALL", MARKS), ("CLIENT", "LIST")]
+    )
     parsed = (parse(line) for line in users)
     return ServerCatalog(
         facts=await _facts(session, known, facts),
@@ -85,8 +101,9 @@ async def observe_database(
 
     :param sessions: by user, as they were counted last: where there are very many, they are not counted again.
     """
-    known = await _info(session)
-    mark, *users = await session.all([("HGET", MARKS, database), *(("ACL", "GETUSER", login) for login in logins)])
+    known, (mark, *users) = await _asked(
+        session, [("HGET", MARKS, database), *(("ACL", "GETUSER", login) for login in logins)]
+    )
     found = [parse_one(login, answer) for login, answer in zip(logins, users, strict=True)]
     if any(found) and int(known.get("connected_clients", 0)) <= _MANY:
         sessions = _sessions(await session.call("CLIENT", "LIST"))
@@ -99,13 +116,25 @@ async def observe_database(
     )
 
 
-async def _info(session: Session) -> dict[str, str]:
+async def _asked(session: Session, asked: Sequence[Command]) -> tuple[dict[str, str], list[Any]]:
+    """What INFO says, and the answers to other commands: what is wrong with the server as a whole comes first."""
+    info, *answers = await session.pipeline([("INFO",), *asked])
+    if isinstance(info, Exception):
+        raise info
+    known = _checked(info)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return known, answers
+
+
+def _checked(text: str) -> dict[str, str]:
     """What INFO says of a server that can be worked with.
 
     :raises Stalled: ServerTooOld, ServerIsCluster.
     :raises Retryable: ServerIsReplica.
     """
-    info = parse_info(await session.call("INFO"))
+    info = parse_info(text)
     version = info.get("redis_version", "0")
     if not version.partition(".")[0].isdigit() or int(version.partition(".")[0]) < OLDEST:
         raise Stalled("ServerTooOld", f"the server is Redis {version}: {OLDEST}.0 or newer is needed, or Valkey")
@@ -133,7 +162,7 @@ def _sessions(clients: str) -> Counter[str]:
 
 async def known_facts(session: Session) -> Facts:
     """The facts of a server of which nothing is known."""
-    return await _facts(session, await _info(session), None)
+    return await _facts(session, _checked(await session.call("INFO")), None)
 
 
 async def _facts(session: Session, info: Mapping[str, str], before: Facts | None) -> Facts:
@@ -191,22 +220,23 @@ async def _missing(session: Session) -> tuple[str, ...]:
 
 
 async def may(
-    session: Session, database: str, allowed: Sequence[str], asked: Sequence[Command]
-) -> list[str | None]:
+    session: Session, database: str, allowed: Sequence[str], asked: Sequence[Command], also: Sequence[Command] = ()
+) -> tuple[list[str | None], list[Any]]:
     """Whether a user that is confined to a tenant's prefix may give commands: None, or why not.
 
     The user is there within this one transaction only.
 
     :param allowed: the rules of its commands.
+    :param also: what the administrator asks in the same breath; the answers come second, errors among them.
     """
-    answers = await session.transaction(
-        [
-            ("ACL", "SETUSER", CHECKED, "reset", f"~{pattern(database)}", *allowed),
-            *(("ACL", "DRYRUN", CHECKED, *command) for command in asked),
-            ("ACL", "DELUSER", CHECKED),
-        ]
-    )
+    inner = [
+        ("ACL", "SETUSER", CHECKED, "reset", f"~{pattern(database)}", *allowed),
+        *(("ACL", "DRYRUN", CHECKED, *command) for command in asked),
+        ("ACL", "DELUSER", CHECKED),
+    ]
+    found = await session.pipeline([("MULTI",), *inner, ("EXEC",), *also])
+    answers = done_of(found[: len(inner) + 2])
     for answer in (answers[0], answers[-1]):
         if isinstance(answer, exceptions.ResponseError):
             raise answer
-    return [None if answer == "OK" else str(answer) for answer in answers[1:-1]]
+    return [None if answer == "OK" else str(answer) for answer in answers[1:-1]], found[len(inner) + 2 :]

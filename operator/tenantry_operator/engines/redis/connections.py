@@ -76,13 +76,7 @@ class Session:
 
     async def transaction(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to commands between which no other client's come; errors stand among them."""
-        *queued, done = await self.pipeline([("MULTI",), *commands, ("EXEC",)])
-        for answer in queued:
-            if isinstance(answer, Exception):
-                raise answer
-        if isinstance(done, Exception):
-            raise done
-        return list(done)
+        return done_of(await self.pipeline([("MULTI",), *commands, ("EXEC",)]))
 
     async def close(self) -> None:
         """Ends it."""
@@ -109,6 +103,18 @@ class Session:
             raise
         except (exceptions.ResponseError, exceptions.NoPermissionError) as error:
             return error
+
+
+def done_of(answers: Sequence[Any]) -> list[Any]:
+    """What a transaction did.
+
+    :param answers: to MULTI, to its commands, and to EXEC.
+    :raises redis.exceptions.RedisError: when it was not done.
+    """
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return list(answers[-1])
 
 
 class _Encrypted(PlainConnection):

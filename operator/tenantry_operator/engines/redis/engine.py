@@ -15,12 +15,14 @@ from tenantry_operator.engines.base import (
     Desired,
     Deviation,
     Mark,
+    Presence,
     ServerReport,
     Stale,
     Step,
     Structure,
     UsageRow,
 )
+from tenantry_operator.engines.counted import Counted
 from tenantry_operator.engines.redis import usage
 from tenantry_operator.engines.redis.catalog import ServerCatalog, observe_database, observe_server
 from tenantry_operator.engines.redis.connections import FAILURES, Connections, ConnectionSettings
@@ -55,6 +57,7 @@ class RedisEngine:
         self._executor = Executor(self._connections, self._keys, self._saver)
         self._rehearsals = Rehearsals(installation, DatabaseEngine.REDIS, self._settle)
         self._catalog: ServerCatalog | None = None
+        self._counted = Counted()
         self._server = f"server {self._connections.server}"
 
     async def observe(self) -> RedisState:
@@ -114,6 +117,8 @@ class RedisEngine:
         for step in steps:
             if not isinstance(step, RedisStep):
                 raise TypeError(f"not a step of this engine: {step!r}")
+            if desired.presence is not Presence.LIVE:
+                self._counted.forget(desired.names.database)
             try:
                 await self._executor.execute(desired, step, credentials)
             except FAILURES as error:
@@ -143,13 +148,19 @@ class RedisEngine:
 
     async def usage(self, desired: Desired, queries: Mapping[str, str]) -> Mapping[str, tuple[UsageRow, ...]]:
         """Runs usage queries, which read within the tenant's prefix only."""
-        where = self._executor.where(desired)
+        where, database = self._executor.where(desired), desired.names.database
+        written = self._catalog.written if self._catalog is not None else None
+        known = self._counted.get(database, queries, written)
+        if known is not None:
+            return known
         try:
             async with self._connections.use() as session:
                 facts = await self._executor.known(session)
-                return await usage.count(session, facts, desired, queries, where)
+                rows = await usage.count(session, facts, desired, queries, where)
         except FAILURES as error:
             raise translate(error, where) from None
+        self._counted.put(database, queries, written, rows)
+        return rows
 
     async def close(self) -> None:
         """Closes all connections."""

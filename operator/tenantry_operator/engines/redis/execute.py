@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from tenantry_operator.engines.base import Credentials, Desired, Isolation, Mark, Stale
@@ -85,11 +85,11 @@ class Executor:
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
     ) -> None:
         database = desired.names.database
-        present = await self._mark(session, desired)
+        present, users = await self._look(session, desired, desired.names.logins)
         mark = Mark.decode(present)
         if mark is not None and mark.built:
             return
-        if await self._own_logins(session, desired):
+        if users:
             # They are made once the data is.
             if not desired.recreate:
                 raise Stale(f"{self.where(desired)} is gone")
@@ -115,9 +115,10 @@ class Executor:
     ) -> None:
         """Leaves a login as it should be: all that is to be set is set at once."""
         name = step.login or ""
-        if await self._mark(session, desired) is None:
+        present, users = await self._look(session, desired, [name])
+        if present is None:
             raise Stale(f"{self.where(desired)} is gone")
-        user = await self._login(session, desired, name)
+        user = next(iter(users), None)
         given = credentials if credentials is not None and credentials.login == name else None
         password: str | None
         fingerprint: str | None
@@ -137,40 +138,39 @@ class Executor:
     async def _retire_login(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
     ) -> None:
-        if await self._login(session, desired, step.login or "") is not None:
-            await self._drop(session, step.login or "")
+        _, users = await self._look(session, desired, [step.login or ""])
+        await self._drop(session, users)
 
     async def _refuse_logins(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
     ) -> None:
-        for user in await self._own_logins(session, desired):
-            await session.call("ACL", "SETUSER", user.name, "off")
-            reached("login-off")
-            await session.call("CLIENT", "KILL", "USER", user.name)
+        _, users = await self._look(session, desired, desired.names.logins)
+        await session.all([("ACL", "SETUSER", user.name, "off") for user in users])
+        reached("logins-off")
+        await session.all([("CLIENT", "KILL", "USER", user.name) for user in users])
 
     async def _end_sessions(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
     ) -> None:
-        for user in await self._own_logins(session, desired):
-            await session.call("CLIENT", "KILL", "USER", user.name)
+        _, users = await self._look(session, desired, desired.names.logins)
+        await session.all([("CLIENT", "KILL", "USER", user.name) for user in users])
 
     async def _drop_logins(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
     ) -> None:
-        users = await self._own_logins(session, desired)
-        if users and await self._mark(session, desired) is None:
+        present, users = await self._look(session, desired, desired.names.logins)
+        if users and present is None:
             # Their marks go with the logins, and keys of theirs may be left.
             await session.call("HSETNX", MARKS, desired.names.database, desired.mark.encode())
             reached("claimed-to-drop")
-        for user in users:
-            await self._drop(session, user.name)
+        await self._drop(session, users)
         reached("logins-dropped")
 
     async def _drop_database(
         self, session: Session, desired: Desired, step: RedisStep, credentials: Credentials | None
     ) -> None:
         database = desired.names.database
-        found = await self._mark(session, desired)
+        found, _ = await self._look(session, desired, ())
         if found is None:
             return
         await keyspace.remove(session, database)
@@ -179,34 +179,31 @@ class Executor:
         await session.call("EVAL", _FORGET, 0, claim[0], claim[1], found, *claim[3:])
         self._keys.removed(database)
 
-    async def _drop(self, session: Session, name: str) -> None:
-        """Removes a login. The server ends its sessions."""
-        await session.call("ACL", "DELUSER", name)
+    async def _drop(self, session: Session, users: Sequence[User]) -> None:
+        """Removes logins. The server ends their sessions."""
+        if users:
+            await session.call("ACL", "DELUSER", *(user.name for user in users))
 
-    async def _login(self, session: Session, desired: Desired, name: str) -> User | None:
-        """A login as it is; None when there is none.
+    async def _look(
+        self, session: Session, desired: Desired, logins: Sequence[str]
+    ) -> tuple[str | None, list[User]]:
+        """The mark of the database, None when there is none, and logins, as far as they are there.
 
-        :raises Stale: when it is somebody else's.
+        :raises Stale: when one of them is somebody else's.
         """
-        user = parse_one(name, await session.call("ACL", "GETUSER", name))
-        if user is not None and not is_ours(user, desired.mark):
-            raise Stale(f"{self.where(desired)}: login {name} is not the tenant's")
-        return user
-
-    async def _own_logins(self, session: Session, desired: Desired) -> list[User]:
-        found = [await self._login(session, desired, name) for name in desired.names.logins]
-        return [user for user in found if user is not None]
-
-    async def _mark(self, session: Session, desired: Desired) -> str | None:
-        """The mark of the database as it is; None when there is none.
-
-        :raises Stale: when it is somebody else's.
-        """
-        text: str | None = await session.call("HGET", MARKS, desired.names.database)
+        text: str | None
+        text, *answers = await session.all(
+            [("HGET", MARKS, desired.names.database), *(("ACL", "GETUSER", login) for login in logins)]
+        )
         mark = Mark.decode(text)
         if text is not None and (mark is None or not mark.same_owner(desired.mark)):
             raise Stale(f"{self.where(desired)} is not the tenant's")
-        return text
+        found = [parse_one(login, answer) for login, answer in zip(logins, answers, strict=True)]
+        users = [user for user in found if user is not None]
+        for user in users:
+            if not is_ours(user, desired.mark):
+                raise Stale(f"{self.where(desired)}: login {user.name} is not the tenant's")
+        return text, users
 
     def _claim(self, desired: Desired) -> tuple[str, ...]:
         database = desired.names.database

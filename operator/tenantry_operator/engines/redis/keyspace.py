@@ -14,9 +14,16 @@ from tenantry_operator.engines.redis.acl import pattern
 from tenantry_operator.engines.redis.connections import Session
 
 _STEP = 500
-"""Keys that one script looks at, about."""
+"""Keys that one script looks at, about, at most."""
+_LEAST = 10
+"""And at least."""
 _BUDGET = 0.2
 """Seconds of each sweep that go into measuring."""
+_SAMPLES = 10_000
+"""Members of a hash, set, sorted set or stream that are looked at, at most; a few would do for what is even, but
+small ones hide large ones. Lists are looked at as a whole: what comes first in them is the tenant's choice."""
+_EFFORT = 30_000
+"""Members that one script looks at, about: some hundredths of a second."""
 _FEW = 100_000
 """Keys that are looked through before a prefix is given away, whatever was measured."""
 _MANY = 100_000
@@ -24,9 +31,21 @@ _MANY = 100_000
 
 _MEASURE = """
 local found = redis.call('SCAN', ARGV[1], 'COUNT', ARGV[2])
-local order, sums = {}, {}
+local most, effort = tonumber(ARGV[3]), tonumber(ARGV[4])
+local counts = {hash = 'HLEN', set = 'SCARD', zset = 'ZCARD', stream = 'XLEN', list = 'LLEN'}
+local order, sums, spent = {}, {}, 0
 for _, key in ipairs(found[2]) do
-  local bytes = redis.call('MEMORY', 'USAGE', key)
+  local kind = redis.call('TYPE', key).ok
+  local samples = 5
+  if counts[kind] and spent < effort then
+    local count = redis.call(counts[kind], key)
+    if kind == 'list' then
+      samples, spent = 0, spent + count / 10
+    else
+      samples, spent = most, spent + math.min(count, most)
+    end
+  end
+  local bytes = redis.call('MEMORY', 'USAGE', key, 'SAMPLES', samples)
   local prefix = string.match(key, '^([^:]*):')
   if bytes and prefix then
     if not sums[prefix] then
@@ -41,7 +60,7 @@ for _, prefix in ipairs(order) do
   lines[#lines + 1] = prefix
   lines[#lines + 1] = sums[prefix]
 end
-return {found[1], lines}
+return {found[1], math.floor(spent), lines}
 """
 
 _REMOVE = """
@@ -71,6 +90,7 @@ class KeySpace:
     _begun_at: float = 0.0
     _next: dict[str, int] = field(default_factory=dict)
     _full: bool = True
+    _step: int = _STEP
 
     def size(self, database: str) -> int | None:
         """Bytes of a tenant's keys; None: not known yet."""
@@ -92,7 +112,14 @@ class KeySpace:
         while True:
             if self._cursor == "0":
                 self._begun_at, self._next, self._full = time.monotonic(), {}, True
-            self._cursor, lines = await session.call("EVAL", _MEASURE, 0, self._cursor, _STEP)
+            self._cursor, spent, lines = await session.call(
+                "EVAL", _MEASURE, 0, self._cursor, self._step, _SAMPLES, _EFFORT
+            )
+            # Where many members are to be looked at, it is done for fewer keys at a time.
+            if spent >= _EFFORT:
+                self._step = max(_LEAST, self._step // 2)
+            elif spent < _EFFORT / 4:
+                self._step = min(_STEP, 2 * self._step)
             for name, size in zip(lines[::2], lines[1::2], strict=True):
                 if name in self._next or len(self._next) < _MANY:
                     self._next[name] = self._next.get(name, 0) + int(size)
@@ -110,13 +137,13 @@ class KeySpace:
         On servers with very many keys, those count that were there when they were last measured.
         """
         absent = self.complete and self.bytes is not None and database not in self.bytes
-        if absent and int(await session.call("DBSIZE")) > _FEW:
+        match = ("MATCH", pattern(database), "COUNT", 10 * _STEP)
+        there, (cursor, keys) = await session.all([("DBSIZE",), ("SCAN", "0", *match)])
+        if absent and int(there) > _FEW:
             return False
-        cursor = "0"
-        while True:
-            cursor, keys = await session.call("SCAN", cursor, "MATCH", pattern(database), "COUNT", 10 * _STEP)
-            if keys or cursor == "0":
-                return bool(keys)
+        while not keys and cursor != "0":
+            cursor, keys = await session.call("SCAN", cursor, *match)
+        return bool(keys)
 
 
 async def remove(session: Session, database: str) -> None:

@@ -127,11 +127,14 @@ async def check(
     parsed = [(migration, parse(migration, database, where)) for migration in migrations]
     flat = [(migration, number, command) for migration, list_ in parsed for number, command in enumerate(list_, 1)]
     asked = [command for _, _, command in flat]
-    refusals = await may(session, database, commands.rules(commands.DATA, facts.known), asked) if asked else []
+    if not asked:
+        return [Planned(migration, (), ()) for migration, _ in parsed]
+    allowed = commands.rules(commands.DATA, facts.known)
+    named_by = [("COMMAND", "GETKEYS", *command) for command in asked]
+    refusals, keys = await may(session, database, allowed, asked, named_by)
     for (migration, number, command), refusal in zip(flat, refusals, strict=True):
         if refusal is not None:
             raise failed(migration, chain, where, number, command, refusal)
-    keys = await session.pipeline([("COMMAND", "GETKEYS", *command) for command in asked])
     named: list[tuple[str, ...]] = []
     for (migration, number, command), answer in zip(flat, keys, strict=True):
         if isinstance(answer, Exception):

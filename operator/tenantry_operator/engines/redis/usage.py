@@ -28,20 +28,25 @@ async def count(
     mark = Mark.decode(await session.call("HGET", MARKS, desired.names.database))
     if mark is None or not mark.same_owner(desired.mark):
         raise Retryable("ServerChanging", f"{where} is gone, or not the tenant's")
-    counted: dict[str, tuple[UsageRow, ...]] = {}
+    asked = []
     for resource, query in queries.items():
         what = f"{where}: the usage query of {resource} of blueprint {desired.blueprint}"
         try:
             command = parse_command(json.loads(query), desired.names.database, commands.READING)
         except ValueError as error:
             raise Stalled("UsageQueryFailed", f"{what}: {error}") from None
-        allowed = commands.rules(commands.READING, facts.known)
-        (refusal,) = await may(session, desired.names.database, allowed, [command])
+        asked.append((resource, what, command))
+    given = [command for _, _, command in asked]
+    allowed = commands.rules(commands.READING, facts.known)
+    refusals, _ = await may(session, desired.names.database, allowed, given)
+    for (_, what, _), refusal in zip(asked, refusals, strict=True):
         if refusal is not None:
             raise Stalled("UsageQueryFailed", f"{what} failed: {refusal}")
-        (answer,) = await session.pipeline([command])
-        counted[resource] = (UsageRow("", _number(answer, what)),)
-    return counted
+    answers = await session.pipeline(given)
+    return {
+        resource: (UsageRow("", _number(answer, what)),)
+        for (resource, what, _), answer in zip(asked, answers, strict=True)
+    }
 
 
 def _number(answer: Any, what: str) -> int:
