@@ -27,7 +27,7 @@ from tenantry_operator.engines.mysql.usage import Usage
 from tenantry_operator.engines.scratch import scratch_copy
 from tenantry_operator.errors import Retryable, Stalled
 from tests.integration.engines.harness import PASSWORD
-from tests.integration.engines.mysql_harness import ADMIN, Harness, MariaDb, new_server
+from tests.integration.engines.mysql_harness import ADMIN, MYSQL, Harness, MariaDb, new_server
 
 ITEMS = "CREATE TABLE items (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(50))"
 
@@ -211,6 +211,7 @@ async def test_what_everybody_reaches_is_said_and_kept_off(alone: MariaDb, bluep
     await engine.close()
 
 
+@pytest.mark.skipif(MYSQL, reason="MySQL has no role PUBLIC")
 @pytest.mark.parametrize(
     ("right", "kept_off"), [("SELECT ON *.*", True), ("SELECT ON `bp%`.*", True), ("SELECT ON mysql.user", False)]
 )
@@ -242,7 +243,8 @@ async def test_sessions_from_before_a_right_was_given_are_not_relied_on(
     """A session keeps the rights that it began with: it would go on seeing no sessions of tenants."""
     alone.query("CREATE USER 'poor'@'%' IDENTIFIED BY 'poor'")
     alone.query("GRANT ALL ON `%`.* TO 'poor'@'%' WITH GRANT OPTION")
-    alone.query("GRANT CREATE USER, CONNECTION ADMIN ON *.* TO 'poor'@'%'")
+    rights = ", ".join(right for right in alone.admin_rights if right != "PROCESS")
+    alone.query(f"GRANT {rights} ON *.* TO 'poor'@'%'")
     shop = blueprint(ITEMS)
     acme = await _on(shop, alone).make()
     engine = MySqlEngine(alone.access(username="poor", password="poor"), installation="test")
@@ -555,6 +557,8 @@ async def test_a_snapshot_tells_structures(blueprint: Callable[..., Any]) -> Non
     same = snapshot.database(acme).structure
     assert same is not None
     assert same == snapshot.database(globex).structure == (await shop.engine.structure(acme)).fingerprint
+    # MySQL tells changes apart by the second.
+    await asyncio.sleep(1.1 if shop.server.mysql else 0)
     with shop.server.root(globex.names.database) as root:
         root.execute("ALTER TABLE items ADD COLUMN extra INT")
     snapshot = await shop.engine.observe()
