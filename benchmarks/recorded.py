@@ -31,10 +31,24 @@ from tenantry_operator.engines.redis.connections import ConnectionSettings as Re
 
 PARALLEL = 4
 """Connections: what the operator has to a server."""
-_LOOKS = ("SELECT", "SHOW", "WITH", "TABLE", "VALUES")
+_LOOKS = ("SELECT", "SHOW", "WITH", "TABLE", "VALUES", "SET STATEMENT")
 _REDIS_CHANGES = frozenset({"ACL SETUSER", "ACL DELUSER", "ACL SAVE", "CONFIG REWRITE"})
 _REDIS_LOOKS = frozenset(
-    {"HGET", "HGETALL", "INFO", "LRANGE", "PING", "SCAN", "EXISTS", "TYPE", "ACL", "CLIENT", "MEMORY", "CONFIG"}
+    {
+        "HGET",
+        "HGETALL",
+        "INFO",
+        "LRANGE",
+        "PING",
+        "SCAN",
+        "DBSIZE",
+        "EXISTS",
+        "TYPE",
+        "ACL",
+        "CLIENT",
+        "MEMORY",
+        "CONFIG",
+    }
 )
 _MONGO_CHANGES = frozenset({"create", "createIndexes", "drop", "dropDatabase", "insert", "update", "delete"})
 _OF_THE_DRIVER = frozenset({"lsid", "$db", "$clusterTime", "$readPreference", "txnNumber"})

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import pytest
 
 from tenantry_local.build import BuildError
@@ -25,6 +26,10 @@ from tenantry_local.cluster import Cluster
 from tenantry_local.errors import LocalError
 from tenantry_local.kubectl import Kubectl
 from tenantry_local.paths import remove_tree
+
+# A busy machine takes its time for an example.
+hypothesis.settings.register_profile("tenantry", deadline=None)
+hypothesis.settings.load_profile("tenantry")
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".local" / "test"

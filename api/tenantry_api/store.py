@@ -13,28 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import orjson
 import structlog
 
 from tenantry_api import identity
 from tenantry_api.cache import Cache
 from tenantry_api.lines import Lines
 from tenantry_api.numbers import Numbers
-from tenantry_api.ownership import leaves, owners
-from tenantry_api.problems import Invalid, Missing, Owned, Problem, Taken, Unavailable
+from tenantry_api.patches import check_size, patch_between
+from tenantry_api.problems import Invalid, Missing, Problem, Taken, Unavailable
 from tenantry_api.refusals import ATTEMPTS, MANAGER, MERGE_PATCH, problem_of
 from tenantry_api.settings import Settings
-from tenantry_api.tenants import CHANGED_ANNOTATION, NUMBER_LABEL, Tenant
+from tenantry_api.tenants import NUMBER_LABEL, Tenant
 from tenantry_operator import conditions
 from tenantry_operator.cache import Key, key_of
 from tenantry_operator.context import TENANTS
 from tenantry_operator.errors import ReconcileError
-from tenantry_operator.kube import ApiError, Conflict, KubeClient, NotFound, merge_patch
+from tenantry_operator.kube import ApiError, Conflict, KubeClient, NotFound
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
 
-_LARGEST_SPEC = 256 << 10
 _SELECTIONS = 64
 _MOST_RESOURCES = 64
 _NUMBER_EVERY = 2.0
@@ -257,15 +255,7 @@ class Tenants:
         def patch_of(live: Object) -> Object | None:
             wanted = copy.deepcopy(live)
             edit(Tenant(live), wanted)
-            patch = _patch(live, wanted)
-            if patch is not None:
-                _check(live, patch)
-                if "spec" in patch:
-                    patch.setdefault("metadata", {}).setdefault("annotations", {})[CHANGED_ANNOTATION] = (
-                        conditions.timestamp()
-                    )
-                check_size(wanted["spec"])
-            return patch
+            return patch_between(live, wanted)
 
         return await self._rewrite(key, patch_of)
 
@@ -380,34 +370,3 @@ class Tenants:
                     await self.change(tenant.key, label)
 
         await asyncio.gather(*(give(tenant, number) for tenant, number in zip(waiting, numbers, strict=True)))
-
-
-def check_size(spec: Object) -> None:
-    """:raises Invalid: for a spec that would not fit with everything else that a Tenant holds."""
-    if len(orjson.dumps(spec)) > _LARGEST_SPEC:
-        raise Invalid(f"a tenant holds at most {_LARGEST_SPEC >> 10} KiB; make its settings smaller")
-
-
-def _patch(live: Object, wanted: Object) -> Object | None:
-    """What is to be changed; status and metadata other than labels and annotations are not for callers."""
-    old: Object = {"spec": live["spec"], "metadata": _said(live)}
-    new: Object = {"spec": _pruned(wanted["spec"]), "metadata": _said(wanted)}
-    return merge_patch(old, new)
-
-
-def _said(obj: Object) -> Object:
-    meta = obj["metadata"]
-    return {"labels": meta.get("labels") or {}, "annotations": meta.get("annotations") or {}}
-
-
-def _pruned(spec: Object) -> Object:
-    return {name: value for name, value in spec.items() if value is not None}
-
-
-def _check(live: Object, patch: Object) -> None:
-    """:raises Owned: when somebody else manages a field of the spec that is to be changed."""
-    for path in leaves(patch.get("spec") or {}, ("spec",)):
-        others = owners(live, path, MANAGER)
-        if others:
-            field = ".".join(path[1:])
-            raise Owned(f"{field} is managed by {', '.join(others)}: change it there")

@@ -11,7 +11,7 @@ from tenantry_operator import telemetry
 from tenantry_operator.blueprints.book import Book, blueprint_of
 from tenantry_operator.blueprints.expectations import Expectations
 from tenantry_operator.blueprints.linting import Linter
-from tenantry_operator.cache import Key, Store
+from tenantry_operator.cache import Key, Store, key_of
 from tenantry_operator.conditions import Condition, failed, find, render
 from tenantry_operator.errors import ReconcileError
 from tenantry_operator.instances import hibernation
@@ -122,8 +122,9 @@ class Context:
         self.wake: Callable[[Key], None] = lambda key: None
         """Called with a DatabaseInstance that is to wake."""
 
-        self.overtaken: Callable[[Resource, Object, Object], None] = lambda resource, before, after: None
-        """Called with an object as it was and as it is, when the answer to a write tells of a change first."""
+        self.overtaken: Callable[[Resource, Object, Object | None], None] = lambda resource, before, after: None
+        """Called with an object as it was and as it is (None: it is gone), when the answer to a write tells of a
+        change first."""
 
     async def _write_version(self, obj: Object, status: Object) -> Object:
         return await self.write_status(BLUEPRINT_VERSIONS, self.versions, obj, status)
@@ -178,6 +179,18 @@ class Context:
             # is no news to the cache: without this the change would be seen by nobody.
             self.overtaken(resource, obj, written)
         return written
+
+    def let_go(self, resource: Resource, store: Store, obj: Object, written: Object) -> None:
+        """Keeps the answer to a write that took the operator's finalizer away.
+
+        With the last finalizer the object is gone. The watch need not tell: after a restart it begins later than
+        the listing that the object is known from.
+        """
+        meta = written["metadata"]
+        if "deletionTimestamp" not in meta or meta.get("finalizers"):
+            store.put_answer(written)
+        elif store.drop(key_of(written), meta["uid"]):
+            self.overtaken(resource, obj, None)
 
     async def write_failure(
         self, resource: Resource, store: Store, obj: Object, error: ReconcileError, *, waited: float = 0.0

@@ -27,6 +27,8 @@ Object = dict[str, Any]
 
 _PAGE = 500
 FIELD_MANAGER = "tenantry-operator"
+NAMESPACE_ENDS = "NamespaceTerminating"
+"""The reason of an :class:`ApiError` when nothing is made any more, since the namespace is being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,9 @@ class KubeClient:
             details = {}
         message = details.get("message") or raw[:300].decode(errors="replace")
         kind = NotFound if status == 404 else Conflict if status == 409 else ApiError
-        raise kind(status, details.get("reason") or f"Http{status}", f"{method} {path}: {message}")
+        causes = {cause.get("reason") for cause in (details.get("details") or {}).get("causes") or []}
+        reason = NAMESPACE_ENDS if NAMESPACE_ENDS in causes else details.get("reason")
+        raise kind(status, reason or f"Http{status}", f"{method} {path}: {message}")
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """One object."""

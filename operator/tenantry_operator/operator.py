@@ -135,7 +135,7 @@ class Operator:
             Kind(resource, store, self.part_changed, selector=SELECTORS[resource]) for resource, store in parts
         ]
 
-    def _overtaken(self, resource: Resource, before: Object, after: Object) -> None:
+    def _overtaken(self, resource: Resource, before: Object, after: Object | None) -> None:
         for kind in self.kinds:
             if kind.resource == resource:
                 kind.changed(before, after)

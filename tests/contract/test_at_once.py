@@ -19,6 +19,8 @@ from tests.e2e.support import manifest
 pytestmark = pytest.mark.e2e
 
 MANY = 50
+FEWER = 30
+"""Where each makes a tenant with a database."""
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,18 @@ def test_all_changes_of_one_tenant_are_made(stack: Stack, replicas: list[httpx.C
         while len(client.get(f"{BASE}/tenants/{tenant}").json()["security_config"]) < MANY:
             assert time.monotonic() < deadline, "a change is lost"
             time.sleep(0.1)
+
+
+def test_all_get_a_slug_whose_names_make_the_same(replicas: list[httpx.Client]) -> None:
+    word = unique()
+
+    def make(number: int) -> httpx.Response:
+        return replicas[number % 2].post("/api/tenants/", json={"name": f"{word}{'!' * (number + 1)}"})
+
+    answers = at_once(FEWER, make)
+    assert codes(answers) == {201: FEWER}
+    slugs = {answer.json()["slug"] for answer in answers}
+    assert slugs == {word, *(f"{word}-{number}" for number in range(2, FEWER + 1))}
 
 
 def test_a_name_that_nobody_gets_keeps_nobody_waiting(replicas: list[httpx.Client]) -> None:

@@ -45,14 +45,17 @@ def test_every_walk_through_a_contract_works_as_a_user_runs_it(stack: Stack, wal
     assert environment["TENANTRY_ADMIN_PASSWORD"] not in done.stdout
 
 
-def audit(cluster: Cluster, correlation: str) -> dict[str, Any]:
-    """The line about a request."""
-    for line in reversed(cluster.paths.log("api").read_text(encoding="utf-8").splitlines()):
-        if correlation in line:
-            found: dict[str, Any] = json.loads(line)
-            if found.get("logger") == "tenantry.audit":
-                return found
-    raise AssertionError(f"nothing is said of {correlation}")
+def audit(cluster: Cluster, correlation: str, patience: float = 15) -> dict[str, Any]:
+    """The line about a request; it may come after the answer."""
+    deadline = time.monotonic() + patience
+    while True:
+        for line in reversed(cluster.paths.log("api").read_text(encoding="utf-8").splitlines()):
+            if correlation in line and line.endswith("}"):
+                found: dict[str, Any] = json.loads(line)
+                if found.get("logger") == "tenantry.audit":
+                    return found
+        assert time.monotonic() < deadline, f"nothing is said of {correlation}"
+        time.sleep(0.1)
 
 
 def test_every_write_is_audited_with_who_what_when_and_from_where(stack: Stack, api: httpx.Client) -> None:
@@ -68,7 +71,7 @@ def test_every_write_is_audited_with_who_what_when_and_from_where(stack: Stack, 
     assert (audit(stack.cluster, "audit-2")["who"], audit(stack.cluster, "audit-2")["status"]) == (None, 401)
     api.get(PATH, headers={**bearer(stack), "X-Correlation-ID": "audit-3"})
     with pytest.raises(AssertionError):
-        audit(stack.cluster, "audit-3")
+        audit(stack.cluster, "audit-3", patience=1)
 
 
 def test_the_address_behind_a_trusted_proxy_is_the_callers(stack: Stack, api: httpx.Client) -> None:

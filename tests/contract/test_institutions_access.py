@@ -237,7 +237,11 @@ def test_paths_that_are_none_are_not_found(api: httpx.Client, stack: Stack) -> N
         answer = api.get(f"{BASE}{path}", headers=headers)
         assert answer.status_code in (400, 404), path
         assert "detail" in answer.json()
-    for path, allowed in (("", "GET, POST"), (f"/{NOBODY}", "DELETE, GET, PUT"), (f"/{NOBODY}/stats", "GET")):
+    for path, allowed in (
+        ("", "GET, HEAD, POST"),
+        (f"/{NOBODY}", "DELETE, GET, HEAD, PUT"),
+        (f"/{NOBODY}/stats", "GET, HEAD"),
+    ):
         answer = api.patch(f"{BASE}/tenants{path}", headers=headers)
         assert detail(answer, 405) == "Method Not Allowed"
         assert answer.headers["Allow"] == allowed

@@ -313,13 +313,21 @@ def test_paths_and_methods_that_are_none_are_refused(client: httpx.Client, made:
     for path in ("/nothing/", "/tenants/..%2f..%2fapi/", f"/tenants/{made['id']}/secrets/", "/tenants//"):
         assert failure(client.get(path), 404)
     for method, path, allowed in (
-        ("PATCH", f"/tenants/{made['id']}/", "DELETE, GET, PUT"),
-        ("DELETE", "/tenants", "GET, POST"),
-        ("POST", "/health/", "GET"),
+        ("PATCH", f"/tenants/{made['id']}/", "DELETE, GET, HEAD, PUT"),
+        ("DELETE", "/tenants", "GET, HEAD, POST"),
+        ("POST", "/health/", "GET, HEAD"),
     ):
         answer = client.request(method, path)
         assert failure(answer, 405)
         assert answer.headers["Allow"] == allowed
+
+
+def test_the_headers_of_a_get_are_to_be_had_alone(client: httpx.Client, made: Object) -> None:
+    until(client, made["id"], "ACTIVE")
+    for path in ("/health/", f"/tenants/{made['id']}/", "/tenants/999999999/"):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (get.status_code, b"")
+        assert head.headers["Content-Length"] == get.headers["Content-Length"]
 
 
 def test_a_tenant_is_changed(client: httpx.Client, made: Object) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 SPACE = "alone"
 QUICK = {
     "TENANTRY_SWEEP_INTERVAL": "1s",
-    "TENANTRY_LEASE_DURATION": "1s",
+    "TENANTRY_LEASE_DURATION": "2s",
     "TENANTRY_RETIRE_AFTER": "1s",
     "TENANTRY_DEDICATED": json.dumps({"region": "here", "statefulSet": {"storage": "1Gi"}}),
 }
@@ -56,6 +56,13 @@ def left(api: Api, name: str) -> list[str]:
     ]
 
 
+def nothing_left(api: Api, name: str) -> None:
+    deadline = time.monotonic() + 20
+    while left(api, name):
+        assert time.monotonic() < deadline, left(api, name)
+        time.sleep(0.3)
+
+
 def pod_processes(api: Api, name: str) -> list[int]:
     """The processes of a tenant's server, by the address that they listen on."""
     pod = api.get("pod", f"{name}-notes-0", SPACE) or {}
@@ -87,10 +94,7 @@ def test_a_server_is_made_and_goes_with_its_tenant(api: Api) -> None:
     assert {"statefulset.apps/acme-notes", "pod/acme-notes-0", "secret/acme-notes-admin"} <= set(left(api, "acme"))
     api.delete("tenant", "acme", SPACE)
     api.gone("tenant", "acme", SPACE, 60)
-    deadline = time.monotonic() + 20
-    while left(api, "acme"):
-        assert time.monotonic() < deadline, left(api, "acme")
-        time.sleep(0.3)
+    nothing_left(api, "acme")
     assert refused(uri)
 
 
@@ -197,6 +201,65 @@ def test_a_move_to_a_server_of_its_own_touches_nothing(api: Api) -> None:
     assert api.get("databaseinstance", "mover-notes", SPACE) is None
 
 
+def test_what_is_taken_out_and_retained_sleeps_until_it_is_wanted(api: Api) -> None:
+    made(api, "out")
+    api.patch("tenant", "out", SPACE, {"spec": {"databases": []}})
+    asleep = lambda obj: (condition(obj or {}, "Ready") or {}).get("reason") == "Hibernated"  # noqa: E731
+    api.wait("databaseinstance", "out-notes", SPACE, asleep, 60)
+    # A database of its name on another engine finds the server taken.
+    migration = {"name": "a", "commands": [["SET", "{prefix}a", "1"]]}
+    api.apply(*blueprint(SPACE, "cache", [migration], engine="Redis"))
+    other = {"name": "notes", "blueprint": "cache", "isolation": "Instance"}
+    api.patch("tenant", "out", SPACE, {"spec": {"databases": [other]}})
+    assert "on PostgreSQL" in api.trouble("tenant", SPACE, "out", "InstanceMismatch", 30)["message"]
+    api.patch("tenant", "out", SPACE, {"spec": {"databases": []}})
+    api.ready(SPACE, "out")
+    api.patch("tenant", "out", SPACE, {"spec": {"databases": [{"blueprint": "notes", "isolation": "Instance"}]}})
+    api.ready(SPACE, "out")
+    assert api.query(SPACE, "out", "notes", "SELECT body FROM notes") == [("kept",)]
+
+
+def test_while_its_server_cannot_be_as_asked_for_a_tenant_is_looked_after(api: Api) -> None:
+    uri = made(api, "looked")
+    way = {"cloudNativePG": {"storage": "1Gi"}}
+    api.apply(manifest("Plan", "way", {"code": "way", "dedicated": way}))
+    api.patch("tenant", "looked", SPACE, {"spec": {"plan": {"code": "way"}}})
+    told = api.trouble("tenant", SPACE, "looked", "DedicatedTemplate", 30)
+    assert "who runs a server never changes" in told["message"]
+    api.annotate(SPACE, "looked", rotate="1")
+    rotated(api, "looked", uri)
+    api.patch("tenant", "looked", SPACE, {"spec": {"plan": None}})
+    api.ready(SPACE, "looked")
+    # Somebody deletes the server by hand: it serves until its tenant is gone, and goes then.
+    uri = api.secret(SPACE, "looked", "notes")["uri"]
+    api.delete("databaseinstance", "looked-notes", SPACE)
+    api.trouble("tenant", SPACE, "looked", "InstanceGoing", 30)
+    api.annotate(SPACE, "looked", rotate="2")
+    rotated(api, "looked", uri)
+    assert api.query(SPACE, "looked", "notes", "SELECT body FROM notes") == [("kept",)]
+    api.patch("tenant", "looked", SPACE, {"spec": {"deletionPolicy": "Delete"}})
+    api.delete("tenant", "looked", SPACE)
+    api.gone("tenant", "looked", SPACE, 60)
+    nothing_left(api, "looked")
+
+
+def rotated(api: Api, name: str, before: str) -> None:
+    deadline = time.monotonic() + 30
+    while api.secret(SPACE, name, "notes")["uri"] == before:
+        assert time.monotonic() < deadline, "the login is not rotated"
+        time.sleep(0.2)
+
+
+def test_a_namespace_goes_with_all_its_servers(api: Api) -> None:
+    api.apply(namespace("ending"), *blueprint("ending", "notes", NOTES))
+    for policy in ("Retain", "Delete"):
+        api.apply(tenant("ending", policy.lower(), "notes", "Instance", deletionPolicy=policy))
+    for policy in ("retain", "delete"):
+        api.ready("ending", policy)
+    api.delete("namespace", "ending")
+    api.gone("namespace", "ending", timeout=120)
+
+
 def test_a_server_that_is_killed_while_it_is_set_up_holds_up_nobody_and_comes_up(api: Api) -> None:
     api.apply(tenant(SPACE, "hit", "notes", "Instance"))
     deadline = time.monotonic() + 30
@@ -247,10 +310,7 @@ def test_a_crash_while_it_goes_is_made_up_for(api: Api, point: str) -> None:
     ended(api)
     api.cluster.start_operator(QUICK)
     api.gone("tenant", name, SPACE, 60)
-    deadline = time.monotonic() + 20
-    while left(api, name):
-        assert time.monotonic() < deadline, left(api, name)
-        time.sleep(0.3)
+    nothing_left(api, name)
 
 
 def crash(api: Api, where: str) -> None:

@@ -406,7 +406,7 @@ def test_what_is_deleted_leaves_nothing_behind(api: Api, servers: Servers) -> No
 @pytest.mark.parametrize(
     ("making", "going"),
     [
-        ("login-written", "account-dropped"),  # Redis, MySQL
+        ("login-written", "accounts-dropped"),  # Redis, MySQL
         ("account-created", "database-dropped"),  # MySQL, MongoDB
         ("schema-created", "logins-dropped"),  # MongoDB, Redis
     ],

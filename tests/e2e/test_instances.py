@@ -170,7 +170,7 @@ def test_another_s_secret_is_no_administrator_s(api: Api) -> None:
 
 
 def test_a_lost_secret_is_never_replaced_while_there_is_data(api: Api) -> None:
-    api.apply(instance("lost"))
+    api.apply(instance("lost", deletionPolicy="Delete"))
     starting(api, "lost", "data-lost-0")
     values = api.cluster.kubectl.secret(SPACE, "lost-admin")
     api.delete("secret", "lost-admin", SPACE)
@@ -192,6 +192,10 @@ def test_a_lost_secret_is_never_replaced_while_there_is_data(api: Api) -> None:
     )
     starting(api, "lost", "data-lost-0")
     assert api.cluster.kubectl.secret(SPACE, "lost-admin") == values
+    # It goes with the server, as the one before would have.
+    api.delete("databaseinstance", "lost", SPACE)
+    api.gone("databaseinstance", "lost", SPACE)
+    assert api.get("secret", "lost-admin", SPACE) is None
 
 
 @pytest.mark.parametrize(
@@ -377,6 +381,36 @@ def test_everything_goes_when_it_is_asked_for(api: Api) -> None:
     api.delete("databaseinstance", "dropped", SPACE)
     api.gone("databaseinstance", "dropped", SPACE)
     assert parts(api, "dropped") == {}
+
+
+@pytest.mark.parametrize("engine", ["PostgreSQL", "MongoDB"])
+def test_one_that_never_could_be_made_can_be_deleted(api: Api, engine: str) -> None:
+    name = f"never-{engine.lower()}"
+    api.apply(instance(name, engine, deletionPolicy="Delete", server={"image": "example.org/other:1"}))
+    api.trouble("databaseinstance", SPACE, name, "ImageUnknown")
+    api.delete("databaseinstance", name, SPACE)
+    api.gone("databaseinstance", name, SPACE, 30)
+    assert parts(api, name) == {}
+
+
+def test_what_the_api_server_refuses_is_for_a_person_to_mend(api: Api) -> None:
+    resources = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
+    api.apply(instance("much", server={"resources": resources}))
+    told = api.trouble("databaseinstance", SPACE, "much", "ObjectRefused", 30)
+    assert "must be less than or equal to memory limit" in told["message"]
+    stalled = condition(api.get("databaseinstance", "much", SPACE) or {}, "Stalled")
+    assert stalled is not None
+    assert stalled["status"] == "True"
+    api.apply(instance("much"))
+    starting(api, "much", "data-much-0")
+    # So is a change of one that is there.
+    api.apply(instance("much", server={"resources": resources}))
+    api.trouble("databaseinstance", SPACE, "much", "ObjectRefused", 30)
+
+
+def test_a_name_may_begin_with_a_digit(api: Api) -> None:
+    api.apply(instance("1st"))
+    starting(api, "1st", "data-1st-0")
 
 
 # The operator is killed after every step

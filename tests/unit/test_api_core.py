@@ -333,6 +333,12 @@ def wrapped(*, stale: bool = False) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://x")
 
 
+async def test_head_is_answered_as_get() -> None:
+    async with wrapped(stale=True) as client:
+        answer = await client.head("/echo")
+        assert (answer.status_code, answer.headers["Warning"][:3]) == (200, "110")
+
+
 async def test_every_answer_has_a_correlation_id() -> None:
     async with wrapped() as client:
         given = await client.get("/echo", headers={"X-Correlation-ID": "mine-1"})

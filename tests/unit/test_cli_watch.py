@@ -221,7 +221,9 @@ def test_watches_that_are_always_too_old_do_not_hide_the_end(
     api.put("rollouts", rollout())
 
     async def soon() -> None:
-        await asyncio.sleep(0.5)
+        while not any(asked.query.get("watch") for asked in api.asked):
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
         api.put("rollouts", completed())
 
     asyncio.run_coroutine_threadsafe(soon(), api._loop)

@@ -12,7 +12,7 @@ from tenantry_operator.engines.access import Access
 from tenantry_operator.errors import Stalled, Waiting
 from tenantry_operator.instances import pods, volumes
 from tenantry_operator.instances.external import External
-from tenantry_operator.instances.hibernation import at_rest, due, is_asleep, may_sleep
+from tenantry_operator.instances.hibernation import at_rest, due, has_left, is_asleep, may_sleep
 from tenantry_operator.instances.manifests.design import Plan
 from tenantry_operator.instances.provider import Instance
 from tenantry_operator.kube import NotFound
@@ -58,6 +58,35 @@ def tenant(state: str | None, phase: str | None, *, home: str = "main", **meta: 
 )
 def test_a_tenant_rests_when_it_is_to_and_does(obj: Object, rests: bool) -> None:
     assert at_rest(obj, HOME) is rests
+
+
+def placed(databases: list[Object], records: list[Object]) -> Object:
+    """An active tenant whose database was put on the server once."""
+    annotation = {"tenantry.dev/placement": '{"db": "shop/main"}'}
+    return {
+        "metadata": {"name": "acme", "namespace": "shop", "annotations": annotation},
+        "spec": {"databases": databases},
+        "status": {"databases": records},
+    }
+
+
+@pytest.mark.parametrize(
+    ("databases", "records", "left"),
+    [
+        ([], [], True),
+        ([{"name": "other", "blueprint": "db"}], [], True),
+        ([{"name": "db", "blueprint": "x"}], [], False),
+        ([{"blueprint": "db"}], [], False),
+        # It was taken out, and is being dropped, or its logins refused.
+        ([], [{"name": "db", "blueprint": "db", "phase": "Ready"}], False),
+    ],
+)
+def test_what_was_taken_out_and_is_retained_needs_no_server(
+    databases: list[Object], records: list[Object], left: bool
+) -> None:
+    obj = placed(databases, records)
+    assert has_left(obj, HOME) is left
+    assert at_rest(obj, HOME) is left
 
 
 def test_servers_sleep_when_all_their_tenants_rest() -> None:

@@ -15,7 +15,7 @@ from tenantry_operator.errors import Stalled
 from tenantry_operator.instances.manifests import redis
 from tenantry_operator.instances.manifests.design import Plan
 from tenantry_operator.instances.manifests.flavours import check_change, flavour
-from tenantry_operator.instances.manifests.render import GENERATION, RENDERED, Rendered, render
+from tenantry_operator.instances.manifests.render import GENERATION, RENDERED, Rendered, parts, render
 from tenantry_operator.instances.objects import change, changeable, covers, fits
 from tenantry_operator.podsettings import LONGEST_AFFINITY, fields, over
 
@@ -62,6 +62,7 @@ def test_a_server_is_made_of_these_objects(image: str) -> None:
         ("PodDisruptionBudget", "main"),
         ("StatefulSet", "main"),
     ]
+    assert [(resource.kind, name) for resource, name in parts("main")] == list(found)
     for body in found.values():
         assert body["metadata"]["labels"]["tenantry.dev/instance"] == "main"
         assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "tenantry"

@@ -45,3 +45,17 @@ async def test_a_change_that_came_while_the_status_was_written_is_reconciled(gen
     kind = next(kind for kind in operator.kinds if kind.resource == TENANTS)
     kind.seen(tenant(11, generation))
     assert len(operator.tenant_queue) == queued
+
+
+@pytest.mark.parametrize("others", [[], ["somebody.else/finalizer"]])
+def test_what_is_let_go_is_gone_though_no_watch_tells(others: list[str]) -> None:
+    """A watch that begins after the listing from which an object is known says nothing of it."""
+    context = Context(Settings(), "test", Api({}), lambda access: None)  # type: ignore[arg-type, return-value]
+    operator = Operator(context)
+    known = tenant(10, 1)
+    known["metadata"] |= {"deletionTimestamp": "now", "finalizers": ["tenantry.dev/finalizer", *others]}
+    context.tenants.put(known)
+    left = {**known, "metadata": {**known["metadata"], "finalizers": others}}
+    context.let_go(TENANTS, context.tenants, known, left)
+    assert (context.tenants.get(("ns", "acme")) is None) is (not others)
+    assert len(operator.tenant_queue) == (0 if others else 1)

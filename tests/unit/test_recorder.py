@@ -44,7 +44,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Posted:
 
 async def posted(events: Recorder, api: Posted, count: int) -> list[str]:
     running = asyncio.create_task(events.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(api.events) < count:
             await asyncio.sleep(0.001)
     running.cancel()

@@ -86,7 +86,8 @@ async def ensure(
     """Makes the Secret of a new server.
 
     The Secret is made before anything that data could be on. So where there is data and no Secret, it was lost,
-    and another password would be of no use: the server has the old one.
+    and another password would be of no use: the server has the old one. And where there is data, a Secret of this
+    name is the one that was restored, whoever made it.
 
     :param make: the values of a new one.
     :param data: what holds the data, in words; None: there is none.
@@ -120,6 +121,21 @@ async def ensure(
     if data is None and not _is_ours(secret, labels):
         raise Stalled("NameTaken", f"{where} was not made for it and is left alone: rename or delete it")
     decode(secret, where, keys)
+    if not _is_ours(secret, labels):
+        await _adopt(kube, instance, secret, labels)
+
+
+async def _adopt(kube: KubeClient, instance: Instance, secret: Object, labels: Mapping[str, str]) -> None:
+    """One that was restored by hand, without labels, goes with the server as the one before would have."""
+    meta = secret["metadata"]
+    body = {**secret, "metadata": {**meta, "labels": {**(meta.get("labels") or {}), **labels}}}
+    telemetry.api_writes.labels("update", "secrets").inc()
+    try:
+        await kube.replace(SECRETS, instance.namespace, meta["name"], body)
+    except (Conflict, NotFound):
+        raise Retryable(
+            "SecretChanging", f"Secret {instance.namespace}/{meta['name']} changed just now; looking again"
+        ) from None
 
 
 async def remove(kube: KubeClient, instance: Instance, name: str) -> None:

@@ -73,7 +73,7 @@ class CloudNativePG(Foreign):
         size: str | None = (found["spec"].get("storage") or {}).get("size")
         return size
 
-    def data_of(self, instance: Instance, found: Object | None) -> str | None:
+    async def data_of(self, instance: Instance, found: Object | None) -> str | None:
         """The superuser, whose Secret CloudNativePG keeps, gives the administrator another password."""
         return None
 

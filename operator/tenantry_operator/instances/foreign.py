@@ -92,7 +92,7 @@ class Foreign(ABC):
             instance,
             admin_secret(instance.name),
             lambda: {"username": self.admin, "password": new_password()},
-            data=self.data_of(instance, found),
+            data=await self.data_of(instance, found),
             keys=("username", "password"),
         )
         rendered = self._render(instance, storage)
@@ -100,7 +100,7 @@ class Foreign(ABC):
         reached(f"made-{self.resource.plural}")
         await self.check_up(instance, found or {})
 
-    def data_of(self, instance: Instance, found: Object | None) -> str | None:
+    async def data_of(self, instance: Instance, found: Object | None) -> str | None:
         """What has data that the administrator's password is for; None: another password would do."""
         return f"{self.resource.kind} {instance.name}" if found is not None else None
 

@@ -12,6 +12,7 @@ from tenantry_crds.database_instance import InstanceRole
 from tenantry_crds.tenant import TenantState
 from tenantry_operator import conditions
 from tenantry_operator.cache import Key
+from tenantry_operator.kube import NAMESPACE_ENDS
 from tenantry_operator.names import TENANT_LABEL
 from tenantry_operator.tenants.view import placements_of, records_of
 
@@ -29,6 +30,12 @@ def is_asleep(instance: Object | None) -> bool:
     return (ready.get("status"), ready.get("reason")) == ("True", HIBERNATED)
 
 
+def ends_with_namespace(instance: Object | None) -> bool:
+    """Whether a DatabaseInstance's server is gone for good, since the whole namespace is being deleted."""
+    ready = conditions.find(instance or {}, "Ready") or {}
+    return "deletionTimestamp" in (instance or {}).get("metadata", {}) and ready.get("reason") == NAMESPACE_ENDS
+
+
 def may_sleep(instance: Object) -> bool:
     """Whether a DatabaseInstance is one that sleeps at times: it is dedicated, and runs in the cluster.
 
@@ -42,16 +49,23 @@ def may_sleep(instance: Object) -> bool:
 
 def at_rest(tenant: Object, home: Key) -> bool:
     """Whether a Tenant asks for nothing of a server, and has reached that."""
-    if (tenant["spec"].get("state") or TenantState.ACTIVE) not in _RESTING:
-        return False
     if "deletionTimestamp" in tenant["metadata"]:
         return False
+    if (tenant["spec"].get("state") or TenantState.ACTIVE) not in _RESTING:
+        return has_left(tenant, home)
     records = records_of(tenant)
     return all(
         records.get(name, {}).get("phase") in AT_REST
         for name, where in placements_of(tenant).items()
         if where == home and name in records
     )
+
+
+def has_left(tenant: Object, home: Key) -> bool:
+    """Whether all that a Tenant had on a server was taken out of it, and what is there is only retained."""
+    wanted = {one.get("name") or one.get("blueprint") for one in tenant["spec"].get("databases") or []}
+    wanted |= set(records_of(tenant))
+    return not any(where == home and name in wanted for name, where in placements_of(tenant).items())
 
 
 def due(instance: Object, home: Key, tenants: Iterable[Object], is_wanted: Callable[[Object], bool]) -> bool:

@@ -77,23 +77,12 @@ class MariaDB(Foreign):
         size: str | None = (found["spec"].get("storage") or {}).get("size")
         return size
 
-    async def ensure(self, instance: Instance) -> None:
-        """See :meth:`Foreign.ensure`; a volume of an earlier instance has data, too."""
-        if await self.own(instance) is None:
-            await self._check_secret(instance)
-        await super().ensure(instance)
-
-    async def _check_secret(self, instance: Instance) -> None:
+    async def data_of(self, instance: Instance, found: Object | None) -> str | None:
+        """A volume of an earlier instance has data, too."""
+        if found is not None:
+            return await super().data_of(instance, found)
         claim = await self._claim(instance, 0)
-        if claim is not None:
-            await admin_secrets.ensure(
-                self._kube,
-                instance,
-                admin_secret(instance.name),
-                dict,
-                data=f"PersistentVolumeClaim {claim['metadata']['name']}",
-                keys=("username", "password"),
-            )
+        return f"PersistentVolumeClaim {claim['metadata']['name']}" if claim is not None else None
 
     async def check_up(self, instance: Instance, found: Object) -> None:
         """Also looks at the StatefulSet: while suspended, and just after, the MariaDB stays ready in words."""
@@ -149,14 +138,16 @@ class MariaDB(Foreign):
         there = await self._objects.find(STATEFUL_SETS, (instance.namespace, instance.name))
         if there is None:
             return None
-        owners = {owner.get("uid") for owner in there["metadata"].get("ownerReferences") or []}
-        if found["metadata"]["uid"] not in owners:
-            raise Stalled(
-                "NameTaken",
-                f"StatefulSet {instance.namespace}/{instance.name} was not made for {instance.what} and is left "
-                "alone: rename or delete it",
-            )
-        return there
+        owners = there["metadata"].get("ownerReferences") or []
+        if any(owner.get("uid") == found["metadata"]["uid"] for owner in owners):
+            return there
+        if any((owner.get("kind"), owner.get("name")) == (MARIADBS.kind, instance.name) for owner in owners):
+            raise self.starting(instance, f"StatefulSet {instance.name} of an earlier MariaDB is not gone yet")
+        raise Stalled(
+            "NameTaken",
+            f"StatefulSet {instance.namespace}/{instance.name} was not made for {instance.what} and is left "
+            "alone: rename or delete it",
+        )
 
     async def remove(self, instance: Instance) -> None:
         """The MariaDB goes; its volumes only with ``deletionPolicy: Delete``."""

@@ -17,7 +17,15 @@ from tenantry_operator.instances.manifests.design import labels_of
 from tenantry_operator.instances.manifests.paths import dig, put
 from tenantry_operator.instances.manifests.render import PODS, RENDERED, Rendered
 from tenantry_operator.instances.provider import Instance
-from tenantry_operator.kube import ApiError, Conflict, KubeClient, NotFound, Resource, merge_patch
+from tenantry_operator.kube import (
+    NAMESPACE_ENDS,
+    ApiError,
+    Conflict,
+    KubeClient,
+    NotFound,
+    Resource,
+    merge_patch,
+)
 
 Object = dict[str, Any]
 _log = structlog.get_logger(__name__)
@@ -216,7 +224,7 @@ def change(rendered: Rendered, found: Object) -> Object:
 
 def _refused(error: ApiError, instance: Instance, rendered: Rendered) -> ReconcileError:
     """What it means that the API server does not take an object: what does not pass by itself stalls."""
-    if error.status not in _REFUSED:
+    if error.status not in _REFUSED or error.reason == NAMESPACE_ENDS:
         return error
     said = _QUOTED.sub('"…"', error.message.partition(": ")[2] or error.message)
     return Stalled(

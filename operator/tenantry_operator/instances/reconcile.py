@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from tenantry_crds.database_instance import InstanceRole
 from tenantry_operator import conditions, telemetry
 from tenantry_operator.cache import Key
 from tenantry_operator.conditions import Condition
@@ -14,10 +15,10 @@ from tenantry_operator.context import INSTANCES, Context
 from tenantry_operator.engines.base import ServerReport
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
 from tenantry_operator.faults import reached, subject
-from tenantry_operator.instances.hibernation import HIBERNATED, is_asleep
+from tenantry_operator.instances.hibernation import HIBERNATED, ends_with_namespace, has_left, is_asleep
 from tenantry_operator.instances.provider import Instance, Notes
 from tenantry_operator.instances.servers import Server
-from tenantry_operator.kube import Conflict, NotFound
+from tenantry_operator.kube import NAMESPACE_ENDS, Conflict, NotFound
 from tenantry_operator.names import FINALIZER, RELEASED_ANNOTATION
 
 Object = dict[str, Any]
@@ -27,6 +28,7 @@ _WAITING_AGAIN = 5.0
 _STALLED_AGAIN = 15.0
 _REMOVING_AGAIN = 1.0
 _REFUSED = "AdminLoginRefused"
+_HOLDS = "HoldsTenants"
 _NAMED = 5
 
 
@@ -204,7 +206,7 @@ class InstanceReconciler:
             written = await self._context.kube.patch(INSTANCES, meta["namespace"], meta["name"], patch)
         except (Conflict, NotFound):
             return obj
-        self._context.instances.put_answer(written)
+        self._context.let_go(INSTANCES, self._context.instances, obj, written)
         return written
 
     async def _remove(self, key: Key, obj: Object) -> float | None:
@@ -213,16 +215,17 @@ class InstanceReconciler:
         finalizers = obj["metadata"].get("finalizers") or []
         if FINALIZER not in finalizers:
             return None
-        annotations = obj["metadata"].get("annotations") or {}
-        released = (key[0], annotations.get(RELEASED_ANNOTATION))
-        tenants = [each for each in context.tenants.find("instance", "/".join(key)) if each != released]
+        tenants = self._held(key, obj)
         if tenants:
             names = ", ".join("/".join(tenant) for tenant in sorted(tenants)[:_NAMED])
             more = f" and {len(tenants) - _NAMED} more" if len(tenants) > _NAMED else ""
             message = f"it goes when these tenants are gone from it: {names}{more}"
-            message += await self._keep_up(obj)
-            found = conditions.reconciling("HoldsTenants", message)
-            await context.write_conditions(INSTANCES, context.instances, obj, found)
+            reason, why = await self._keep_up(obj)
+            news = reason == NAMESPACE_ENDS and not ends_with_namespace(obj)
+            found = conditions.reconciling(reason, message + why)
+            obj = await context.write_conditions(INSTANCES, context.instances, obj, found)
+            if news:
+                self._became_ready(obj)  # so that its tenants do not wait for it
             return None
         instance = Instance(obj)
         await context.servers.drop(key)
@@ -237,16 +240,28 @@ class InstanceReconciler:
         await self._finalizers(obj, [name for name in finalizers if name != FINALIZER])
         return None
 
-    async def _keep_up(self, obj: Object) -> str:
+    def _held(self, key: Key, obj: Object) -> list[Key]:
+        """The tenants that keep an instance from going."""
+        context = self._context
+        annotations = obj["metadata"].get("annotations") or {}
+        released = (key[0], annotations.get(RELEASED_ANNOTATION))
+        dedicated = obj["spec"].get("role") == InstanceRole.DEDICATED
+        return [
+            each
+            for each in context.tenants.find("instance", "/".join(key))
+            if each != released and not (dedicated and has_left(context.tenants.get(each) or {}, key))
+        ]
+
+    async def _keep_up(self, obj: Object) -> tuple[str, str]:
         """A server that is to go runs until its tenants are gone: they may have to be dropped from it.
 
-        :returns: what stands in the way.
+        :returns: the reason that it waits for, and what stands in the way.
         """
         try:
             await self._context.providers.of(Instance(obj)).ensure(Instance(obj))
         except ReconcileError as error:
-            return f"; {error.message}"
-        return ""
+            return error.reason if error.reason == NAMESPACE_ENDS else _HOLDS, f"; {error.message}"
+        return _HOLDS, ""
 
 
 def _settled(old: int | None, new: int, step: int) -> int:

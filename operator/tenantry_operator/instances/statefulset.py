@@ -20,7 +20,7 @@ from tenantry_operator.instances.manifests.flavours import (
     check_change,
     flavour,
 )
-from tenantry_operator.instances.manifests.render import DESIGNS, Rendered, render
+from tenantry_operator.instances.manifests.render import DESIGNS, Rendered, parts, render
 from tenantry_operator.instances.objects import Objects, check_own, fits, is_own
 from tenantry_operator.instances.provider import Instance, Notes
 from tenantry_operator.kube import CLAIMS, EVENTS, PODS, STATEFUL_SETS, ApiError, KubeClient
@@ -193,8 +193,8 @@ class StatefulSets:
         pod = await self._objects.find(PODS, (instance.namespace, pod_name(instance.name)))
         if there or (pod is not None and is_pod_of(instance, pod)):
             raise Waiting("Removing", f"{instance.what}: pod {pod_name(instance.name)} is being stopped")
-        for rendered in render(self._plan(instance, lenient=True)):
-            await self._objects.remove(instance, rendered.resource, rendered.name)
+        for resource, name in parts(instance.name):
+            await self._objects.remove(instance, resource, name)
         if instance.drops_data:
             if await self._objects.remove(instance, CLAIMS, claim_name(instance.name)):
                 raise Waiting(

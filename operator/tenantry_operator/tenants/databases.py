@@ -12,14 +12,14 @@ from tenantry_crds.common import DatabaseEngine
 from tenantry_operator.cache import Key
 from tenantry_operator.context import Context
 from tenantry_operator.engines.base import Belonging, Desired, Isolation, Presence
-from tenantry_operator.errors import ReconcileError, Retryable, Stalled, Waiting
+from tenantry_operator.errors import ReconcileError, Stalled, Waiting
 from tenantry_operator.faults import reached
-from tenantry_operator.instances.hibernation import AT_REST, is_asleep
+from tenantry_operator.instances.hibernation import AT_REST, ends_with_namespace, is_asleep
 from tenantry_operator.instances.servers import Server
 from tenantry_operator.tenants import credentials, dedicated, desired, homes, secrets
 from tenantry_operator.tenants.convergence import Convergence
 from tenantry_operator.tenants.lifecycle import Goal
-from tenantry_operator.tenants.outcome import Outcome
+from tenantry_operator.tenants.outcome import Outcome, known_error
 from tenantry_operator.tenants.quotas import Limits
 from tenantry_operator.tenants.variants import name_variants
 from tenantry_operator.tenants.view import Entry, TenantView
@@ -55,19 +55,10 @@ class Databases:
         except Exception as error:
             if not isinstance(error, ReconcileError):
                 _log.exception("a database was not reconciled", tenant=view.tenant, database=entry.name)
-            outcome.error = _known_error(error)
+            outcome.error = known_error(error)
             if outcome.record is not None:
                 outcome.record["phase"] = "Pending" if isinstance(outcome.error, Waiting) else "Failed"
         return task.view, outcome
-
-
-def _known_error(error: Exception) -> ReconcileError:
-    """An error that a status can show. A bug shows as one, without what may be secret in its message."""
-    if isinstance(error, ReconcileError):
-        return error
-    return Retryable(
-        "InternalError", f"{type(error).__name__}: see the operator's log, and report it; trying again"
-    )
 
 
 class _Task:
@@ -96,7 +87,8 @@ class _Task:
         home, isolation = await self._home(design.engine, design.isolation)
         homes.check_alone(self.context, self.view, home)
         if isolation is Isolation.INSTANCE and self.entry.instance is None:
-            await dedicated.declare(self.context, self.view, self.entry, home, design.engine)
+            problem = await dedicated.declare(self.context, self.view, self.entry, home, design.engine)
+            self.outcome.error = self.outcome.error or problem
         if isolation is not design.isolation:
             raise Stalled(
                 "MoveNotSupported",
@@ -137,6 +129,8 @@ class _Task:
             return
         if self._sleeps_on(home):
             return
+        if self.view.deleting and ends_with_namespace(self.context.instances.get(home)):
+            return  # there is nothing left whose logins could be refused
         server = await self.context.servers.get(home)
         engine = server.access.engine
         wanted = self._desired(Isolation(isolation), self.goal.presence, engine)

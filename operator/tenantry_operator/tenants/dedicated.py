@@ -24,8 +24,8 @@ from tenantry_operator.tenants.view import Entry, TenantView
 
 Object = dict[str, Any]
 
-LONGEST_NAME = 52
-"""Of a DatabaseInstance that a StatefulSet runs: labels are made from it."""
+LONGEST_NAME = 50
+"""Of a Cluster of CloudNativePG; of one that a StatefulSet runs, labels are made: that may have 52."""
 
 
 def key_of(view: TenantView, entry: Entry) -> Key:
@@ -118,10 +118,11 @@ def check_region(spec: Object, view: TenantView) -> None:
         )
 
 
-def check_name(context: Context, view: TenantView, entry: Entry) -> Object | None:
+def check_name(context: Context, view: TenantView, entry: Entry, engine: DatabaseEngine) -> Object | None:
     """The server that was made for a database; None: there is none yet.
 
-    :raises Stalled: InstanceNameTaken, when there is another one of its name.
+    :raises Stalled: InstanceNameTaken, when there is another one of its name; InstanceMismatch, when it is the one
+        of an earlier database, of another engine.
     """
     key = key_of(view, entry)
     obj = context.instances.get(key)
@@ -131,44 +132,67 @@ def check_name(context: Context, view: TenantView, entry: Entry) -> Object | Non
             f"database {entry.name}: DatabaseInstance {'/'.join(key)} was not made for this tenant and is left "
             "alone; rename or remove it, or pin an instance",
         )
+    if obj is not None and obj["spec"]["engine"] != engine:
+        raise Stalled(
+            "InstanceMismatch",
+            f"database {entry.name}: DatabaseInstance {'/'.join(key)} holds what an earlier database of this name "
+            f"left, on {obj['spec']['engine']}, and {engine} is asked for; give the database another name, or "
+            "take it out of spec.databases and delete that instance first",
+        )
     return obj
 
 
-async def declare(context: Context, view: TenantView, entry: Entry, home: Key, engine: DatabaseEngine) -> None:
+async def declare(
+    context: Context, view: TenantView, entry: Entry, home: Key, engine: DatabaseEngine
+) -> ReconcileError | None:
     """Sees to it that the server of a database is declared as template and Plan have it.
 
     :param home: where the database is; a server that was pinned earlier is none of the operator's making.
-    """
-    if home != key_of(view, entry):
-        return
-    plan = plan_of(context, view)
-    spec = spec_of(context.settings.dedicated, plan.dedicated if plan is not None else {}, engine)
-    await ensure(context, view, entry, spec)
-
-
-async def ensure(context: Context, view: TenantView, entry: Entry, spec: Object) -> None:
-    """Sees to it that the server of a database is declared as it should be.
-
-    :raises Stalled: InstanceNameTaken, when there is another one of its name.
+    :returns: what is wrong with how it is declared, while the server that is there can be used as it is.
+    :raises Stalled: InstanceNameTaken, InstanceMismatch, when another one has its name; DedicatedTemplate,
+        RegionMismatch, when none can be made.
     :raises Waiting: InstanceStarting, when it was not there; InstanceGoing, when an earlier one is not gone yet.
     """
     key = key_of(view, entry)
-    obj = check_name(context, view, entry)
+    if home != key:
+        return None
+    obj = check_name(context, view, entry, engine)
+    plan = plan_of(context, view)
+    try:
+        spec = spec_of(context.settings.dedicated, plan.dedicated if plan is not None else {}, engine)
+        if obj is not None and "deletionTimestamp" not in obj["metadata"]:
+            await _update(context, obj, spec)
+            return None
+    except Stalled as problem:
+        if obj is None:
+            raise
+        return problem
     if obj is None:
         check_region(spec, view)
         await _create(context, view, entry, spec)
         raise Waiting(
             "InstanceStarting", f"database {entry.name}: DatabaseInstance {'/'.join(key)} is being started"
         )
-    if "deletionTimestamp" in obj["metadata"]:
-        raise Waiting(
-            "InstanceGoing",
-            f"database {entry.name}: DatabaseInstance {'/'.join(key)} is going; then a new one is made",
-        )
+    what = f"database {entry.name}: DatabaseInstance {'/'.join(key)}"
+    if RELEASED_ANNOTATION in (obj["metadata"].get("annotations") or {}):
+        raise Waiting("InstanceGoing", f"{what} is going; then a new one is made")
+    return Stalled(
+        "InstanceGoing",
+        f"{what} was deleted, which cannot be taken back. It serves until this tenant is gone from it, and goes "
+        "then: take the database out of spec.databases, and back in for a new one",
+    )
+
+
+async def _update(context: Context, obj: Object, spec: Object) -> None:
     # Only what the template names: what a person added stays.
-    patch = merge_patch(obj["spec"], _merged(obj["spec"], spec))
-    if patch is not None:
-        await _patch(context, obj, {"spec": patch})
+    wanted = {"spec": _merged(obj["spec"], spec)}
+    patch = merge_patch({"spec": obj["spec"]}, wanted) or {}
+    if RELEASED_ANNOTATION in (obj["metadata"].get("annotations") or {}):
+        # It was about to go, and is wanted again.
+        patch["metadata"] = {"annotations": {RELEASED_ANNOTATION: None}}
+        patch["spec"] = {**patch.get("spec", {}), "deletionPolicy": spec.get("deletionPolicy", "Retain")}
+    if patch:
+        await _patch(context, obj, patch)
 
 
 async def _create(context: Context, view: TenantView, entry: Entry, spec: Object) -> None:
@@ -192,15 +216,22 @@ async def _create(context: Context, view: TenantView, entry: Entry, spec: Object
     reached("instance-created")
 
 
-def _refused(error: ApiError) -> ReconcileError:
-    """What it means that the API server takes a server's spec, or not."""
+def _refused(error: ApiError, known: Key | None = None) -> ReconcileError:
+    """What it means that the API server takes a server's spec, or not.
+
+    :param known: the server that is there already.
+    """
     if error.status not in (400, 422):
         return error
     said = error.message.partition(": ")[2] or error.message
+    what = (
+        f"DatabaseInstance {'/'.join(known)} stays as it is, since it cannot be changed"
+        if known
+        else "no server can be made for isolation Instance"
+    )
     return Stalled(
         "DedicatedTemplate",
-        f"no server can be made for isolation Instance: {said}; mend the chart's value dedicated, or the Plan's "
-        "spec.dedicated",
+        f"{what}: {said}; mend the chart's value dedicated, or the Plan's spec.dedicated",
     )
 
 
@@ -216,7 +247,7 @@ async def _patch(context: Context, obj: Object, patch: Object) -> Object | None:
     except Conflict:
         raise
     except ApiError as error:
-        raise _refused(error) from error
+        raise _refused(error, (meta["namespace"], meta["name"])) from error
     context.instances.put_answer(written)
     return written
 
@@ -231,12 +262,13 @@ async def remove(context: Context, view: TenantView, entry: Entry) -> None:
     if obj is None or not is_made_for(obj, view, entry):
         return
     meta = obj["metadata"]
-    if "deletionTimestamp" not in meta:
+    if (meta.get("annotations") or {}).get(RELEASED_ANNOTATION) != view.name:
         annotations = {RELEASED_ANNOTATION: view.name}
         wanted = {"metadata": {"annotations": annotations}, "spec": {"deletionPolicy": "Delete"}}
         if await _patch(context, obj, wanted) is None:
             return
         reached("instance-released")
+    if "deletionTimestamp" not in meta:
         telemetry.api_writes.labels("delete", INSTANCES.plural).inc()
         await context.kube.delete(INSTANCES, *key, uid=meta["uid"])
         reached("instance-deleted")

@@ -99,7 +99,7 @@ def place(
         )
         return pin
     if isolation is Isolation.INSTANCE:
-        dedicated.check_name(context, view, entry)
+        dedicated.check_name(context, view, entry, engine)
         return dedicated.key_of(view, entry)
     keys = context.instance_keys(view.namespace)
     candidates = [candidate(context, key) for key in keys]
@@ -177,7 +177,8 @@ async def release(context: Context, view: TenantView) -> None:
     patch = {"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}}
     telemetry.api_writes.labels("patch", "tenants").inc()
     try:
-        context.tenants.put_answer(await context.kube.patch(TENANTS, view.namespace, view.name, patch))
+        written = await context.kube.patch(TENANTS, view.namespace, view.name, patch)
+        context.let_go(TENANTS, context.tenants, view.obj, written)
     except NotFound:
         context.tenants.drop(view.key, meta["uid"])
     except Conflict:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tenantry_operator.cache import Key
 from tenantry_operator.engines.base import DatabaseState, Desired
-from tenantry_operator.errors import ReconcileError
+from tenantry_operator.errors import ReconcileError, Retryable
 from tenantry_operator.tenants.quotas import Limits
 
 Object = dict[str, Any]
@@ -51,3 +51,12 @@ class Outcome:
     def state(self) -> DatabaseState | None:
         """What was observed of the database, before anything was done."""
         return self.seen.state if self.seen is not None else None
+
+
+def known_error(error: Exception) -> ReconcileError:
+    """An error that a status can show. A bug shows as one, without what may be secret in its message."""
+    if isinstance(error, ReconcileError):
+        return error
+    return Retryable(
+        "InternalError", f"{type(error).__name__}: see the operator's log, and report it; trying again"
+    )

@@ -134,7 +134,7 @@ async def test_removing(points: CrashPoints, blueprint: Callable[..., Any], harn
     async def check(shop: Any) -> None:
         assert await harness.leftovers(shop.desired()) == []
 
-    passed = await crash_everywhere(points, harness, prepare, transition, check)
+    passed = await crash_everywhere(points, harness.engine, prepare, transition, check)
     assert {"drop-database", "accounts-dropped", "marks-dropped", "drop-accounts"} <= set(passed)
 
 

@@ -14,6 +14,7 @@ from tenantry_api.dialects.render import schemas, translate
 from tenantry_api.facade import Facade
 from tenantry_api.fields import is_uuid
 from tenantry_api.identity import slug_of
+from tenantry_api.lines import Lines
 from tenantry_api.problems import FieldError, Invalid, Missing, Taken, Unavailable
 from tenantry_api.tenants import Tenant
 
@@ -25,6 +26,8 @@ _NAME_TAKEN = "A tenant with this name already exists"
 _SLUG_TAKEN = "A tenant with this slug already exists"
 _COUNTED_SLUGS = 100
 _ATTEMPTS = 20
+_PATIENCE = 20.0
+"""Seconds that one waits for others whose names make the same slug."""
 
 
 class Service:
@@ -33,6 +36,7 @@ class Service:
     def __init__(self, facade: Facade) -> None:
         self._facade = facade
         self._tenants = facade.tenants
+        self._lines = Lines()
         settings = facade.settings
         self._kinds = tuple({**settings.render_services, **settings.render_databases})
 
@@ -96,11 +100,13 @@ class Service:
         return self.detail(made)
 
     async def _create_with_some_slug(self, name: str, spec: Object) -> Tenant:
-        for _ in range(_ATTEMPTS):
-            try:
-                return await self._tenants.create(self._free_slug(name), spec)
-            except Taken:
-                continue  # somebody else was faster
+        # One after the other: at once they would all try the same number.
+        async with self._lines.turn(slug_of(name), _PATIENCE):
+            for _ in range(_ATTEMPTS):
+                try:
+                    return await self._tenants.create(self._free_slug(name), spec)
+                except Taken:
+                    continue  # somebody else was faster
         raise Unavailable("many tenants of such a name are being made; try again", retry_after=1)
 
     def _free_slug(self, name: str) -> str:

@@ -16,7 +16,7 @@ from tenantry_operator.engines.base import Names
 from tenantry_operator.engines.halfway import Unfinished
 from tenantry_operator.engines.mysql import parts
 from tenantry_operator.engines.mysql.connections import Connection, Row, unhurried
-from tenantry_operator.engines.mysql.errno import NO_SUCH_TABLE, number_of
+from tenantry_operator.engines.mysql.errno import NOT_THERE, number_of
 from tenantry_operator.engines.mysql.flavour import VARIABLES, Flavour
 from tenantry_operator.engines.mysql.names import BOOKS, Kind, own_accounts
 from tenantry_operator.engines.mysql.parts import Account, Grant, MarkRow, Part, text_of
@@ -143,7 +143,7 @@ async def observe_tenant(
     try:
         rows = await connection.run(parts.together([*asked, *books]))
     except pymysql.MySQLError as error:
-        if number_of(error) != NO_SUCH_TABLE:
+        if number_of(error) not in NOT_THERE:
             raise
         # There is no database of the operator's yet, and thus no mark.
         rows = await connection.run(parts.together(asked))

@@ -16,6 +16,8 @@ from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 _SYNTAX = 1064
 NO_SUCH_THREAD = 1094
 NO_SUCH_TABLE = 1146
+NOT_THERE = frozenset({1049, NO_SUCH_TABLE})
+"""No such database, no such table: what a table is whose database is not there depends on the server."""
 NOTHING_TO_REVOKE = frozenset({1133, 1141, NO_SUCH_TABLE, 1147})
 """No such account, grant, table, or grant on a table."""
 _AWAY = frozenset({1053, 1077, 1079, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2002, 2003, 2006, 2013, 2014})

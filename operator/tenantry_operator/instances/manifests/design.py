@@ -68,7 +68,7 @@ class Plan:
     @property
     def config_map(self) -> str:
         """The ConfigMap with the server's configuration."""
-        return f"{self.name}-config"
+        return config_map(self.name)
 
 
 def labels_of(instance: str) -> dict[str, str]:
@@ -79,6 +79,16 @@ def labels_of(instance: str) -> dict[str, str]:
 def admin_secret(instance: str) -> str:
     """The name of the Secret of the administrator of an instance that is not external."""
     return f"{instance}-admin"
+
+
+def config_map(instance: str) -> str:
+    """The ConfigMap with the configuration of an instance."""
+    return f"{instance}-config"
+
+
+def headless_service(instance: str) -> str:
+    """The Service that gives the pod its name."""
+    return f"{instance}-headless"
 
 
 def claim_name(instance: str) -> str:

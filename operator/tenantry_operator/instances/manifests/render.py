@@ -11,7 +11,7 @@ from typing import Any
 from tenantry_crds.common import DatabaseEngine
 from tenantry_operator import podsettings
 from tenantry_operator.instances.manifests import mongodb, mysql, postgres, redis
-from tenantry_operator.instances.manifests.design import Design, Plan
+from tenantry_operator.instances.manifests.design import Design, Plan, config_map, headless_service
 from tenantry_operator.instances.manifests.paths import Path, dig
 from tenantry_operator.kube import (
     CONFIGMAPS,
@@ -88,7 +88,9 @@ def render(plan: Plan) -> tuple[Rendered, ...]:
     design = DESIGNS[plan.engine](plan)
     return (
         _object(plan, CONFIGMAPS, "v1", plan.config_map, {"data": dict(design.config)}),
-        _object(plan, SERVICES, "v1", f"{plan.name}-headless", {"spec": _service(plan, design, headless=True)}),
+        _object(
+            plan, SERVICES, "v1", headless_service(plan.name), {"spec": _service(plan, design, headless=True)}
+        ),
         _object(plan, SERVICES, "v1", plan.name, {"spec": _service(plan, design)}),
         _object(
             plan, NETWORK_POLICIES, "networking.k8s.io/v1", plan.name, {"spec": _network_policy(plan, design)}
@@ -101,6 +103,18 @@ def render(plan: Plan) -> tuple[Rendered, ...]:
                 pods=tuple(("spec", "template", "spec", name) for name in podsettings.FIELDS.values()),
             )
         ),
+    )
+
+
+def parts(name: str) -> tuple[tuple[Resource, str], ...]:
+    """What :func:`render` makes for an instance of this name, whatever its image is: resources and names."""
+    return (
+        (CONFIGMAPS, config_map(name)),
+        (SERVICES, headless_service(name)),
+        (SERVICES, name),
+        (NETWORK_POLICIES, name),
+        (DISRUPTION_BUDGETS, name),
+        (STATEFUL_SETS, name),
     )
 
 
@@ -194,7 +208,7 @@ def _stateful_set(plan: Plan, design: Design) -> Object:
     }
     return {
         "replicas": 0 if plan.asleep else 1,
-        "serviceName": f"{plan.name}-headless",
+        "serviceName": headless_service(plan.name),
         # With OrderedReady, a pod that never became ready would not be replaced by one that does.
         "podManagementPolicy": "Parallel",
         "updateStrategy": {"type": "RollingUpdate"},
