@@ -81,6 +81,9 @@ def test_passwords_are_long_and_differ() -> None:
     made = {credentials.new_password() for _ in range(100)}
     assert len(made) == 100
     assert min(map(len, made)) >= 32
+    # As MySQL's validate_password asks for by default.
+    for kind in (str.islower, str.isupper, str.isdigit, "-_".__contains__):
+        assert all(any(map(kind, password)) for password in made)
 
 
 def summary(username: str, **changes: Any) -> SecretSummary:

@@ -13,7 +13,7 @@ from tenantry_operator.engines.mysql.errno import connect_error, translate
 from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.lexer import line_of, split
 from tenantry_operator.engines.mysql.names import own_accounts
-from tenantry_operator.engines.mysql.parts import Grant
+from tenantry_operator.engines.mysql.parts import Grant, processes
 from tenantry_operator.engines.mysql.plan import plan
 from tenantry_operator.engines.mysql.privileges import of_grants
 from tenantry_operator.engines.mysql.view import View
@@ -105,9 +105,54 @@ def test_versions(text: str, mariadb: bool, version: tuple[int, int, int], too_o
     assert (found.mariadb, found.version, found.too_old) == (mariadb, version, too_old)
 
 
-def _catalog(*patterns: str) -> Catalog:
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"version": "9.7.4-2", "log_bin": "ON"}, Flavour(False, (9, 7, 4), False, False, "", False)),
+        (
+            {
+                "version": "8.4.0",
+                "performance_schema": "ON",
+                "partial_revokes": "ON",
+                "mandatory_roles": "`r`@`%`",
+            },
+            Flavour(False, (8, 4, 0), True, True, "`r`@`%`", True),
+        ),
+        (
+            {"version": "11.8.9-MariaDB", "log_bin": "ON", "log_bin_trust_function_creators": "ON"},
+            Flavour(True, (11, 8, 9), False, False, "", True),
+        ),
+    ],
+)
+def test_settings_that_matter(variables: dict[str, str], expected: Flavour) -> None:
+    assert Flavour.of_variables(variables) == expected
+
+
+@pytest.mark.parametrize(
+    ("flavour", "table"),
+    [
+        (Flavour(True, (11, 8, 9), performance_schema=True), "information_schema.processlist"),
+        (Flavour(False, (8, 0, 21)), "information_schema.processlist"),
+        (Flavour(False, (9, 7, 4)), "performance_schema.processlist"),
+        # It is empty then.
+        (Flavour(False, (9, 7, 4), performance_schema=False), "information_schema.processlist"),
+    ],
+)
+def test_where_sessions_are_seen(flavour: Flavour, table: str) -> None:
+    assert processes(flavour) == table
+
+
+def test_patterns_are_literal_where_rights_can_be_revoked_in_part() -> None:
+    assert Flavour(False, (9, 7, 4)).pattern("a_b") == r"`a\_b`"
+    literal = Flavour(False, (9, 7, 4), partial_revokes=True)
+    assert literal.pattern("a_b") == "`a_b`"
+    assert hardening.open_to_everybody(_catalog("shop%", flavour=literal), "shop__acme") is None
+    assert hardening.open_to_everybody(_catalog("shop__acme", flavour=literal), "shop__acme") == "shop__acme"
+
+
+def _catalog(*patterns: str, flavour: Flavour | None = None) -> Catalog:
     grants = {"": [Grant("%", pattern, frozenset({"SELECT"})) for pattern in patterns]}
-    return Catalog(Flavour(True, (10, 11, 0)), frozenset(), {}, grants, {}, {}, {})
+    return Catalog(flavour or Flavour(True, (10, 11, 0)), frozenset(), {}, grants, {}, {}, {})
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import pytest
 from tenantry_local.errors import LocalError
 from tenantry_local.node import manifests, scripts
 from tenantry_local.node.addresses import Addresses, network_of
-from tenantry_local.node.images import KNOWN, Image, UnknownImage
+from tenantry_local.node.images import KNOWN, Image, Programs, UnknownImage
 from tenantry_local.node.mysqlinit import statements
+from tenantry_local.node.users import Account
 
 ADDRESS = "127.16.0.5"
 
@@ -153,7 +154,14 @@ def test_a_servers_own_script_adds_the_address_whoever_calls_it(image: Path) -> 
 
 
 def test_mariadb_takes_a_file_of_options_first_and_none_of_this_machines(image: Path) -> None:
-    made = scripts.mariadb(programs(image, "mariadbd"), "/share", ADDRESS, "/sockets", mysql=True)
+    made = scripts.mariadb(
+        programs(image, "mariadbd"),
+        "/share",
+        ADDRESS,
+        "/sockets",
+        tables=scripts.TABLES["mysql"],
+        mysql=True,
+    )
     installed(image, made)
     data = image / "data"
     (data / "mysql").mkdir(parents=True)
@@ -166,6 +174,22 @@ def test_mariadb_takes_a_file_of_options_first_and_none_of_this_machines(image: 
     refused = run(image, "docker-entrypoint.sh", TENANTRY_NODE_DATA=str(image / "none"))
     assert refused.returncode == 1
     assert "MARIADB_ROOT_PASSWORD" in refused.stderr
+
+
+@pytest.mark.parametrize(("folder", "family"), [("mysql", "mysql"), ("mysql", "mariadb"), ("mariadb", "mariadb")])
+def test_the_tables_of_older_and_newer_mariadbs_are_found(
+    folder: str, family: str, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = image / "bin" / "mariadbd"
+    monkeypatch.setattr("tenantry_local.programs.find", lambda name: server)
+    node = Programs(Account(None, None, None))
+    with pytest.raises(LocalError, match=r"mysql_system_tables\.sql or mariadb_system_tables\.sql"):
+        node.scripts(Image.of("mariadb"), ADDRESS, image / "sockets")
+    share = image / "share" / folder
+    share.mkdir(parents=True)
+    (share / f"{family}_system_tables.sql").touch()
+    entrypoint = node.scripts(Image.of("mariadb"), ADDRESS, image / "sockets")["docker-entrypoint.sh"]
+    assert f"cd {share}\n    cat {family}_system_tables.sql {family}_performance_tables.sql" in entrypoint
 
 
 def test_what_a_new_mariadb_runs_is_quoted() -> None:

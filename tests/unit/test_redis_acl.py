@@ -27,7 +27,7 @@ def _line(*rules_: str) -> str:
 
 def _made() -> str:
     asked = render("shop__acme", MARK, hash_of("secret"), RIGHTS.rules)
-    said = [rule for rule in asked if rule not in ("resetpass", "clearselectors", "resetkeys")]
+    said = [rule for rule in asked if rule != "reset"]
     return _line(*said)
 
 
@@ -52,12 +52,22 @@ def test_what_is_rendered_is_read_again() -> None:
         ("nopass", "any password"),
         (f"#{hash_of('other')}", "further passwords"),
         ("skip-sanitize-payload", "skip-sanitize-payload"),
+        ("db=1,2", "databases db=1,2"),
+        ("resetdbs", "databases resetdbs"),
     ],
 )
 def test_what_differs_is_told(more: str, words: str) -> None:
     user = parse(f"{_made()} {more}")
     assert user is not None
     assert [found for found in differences(user, "shop__acme", RIGHTS) if words in found]
+
+
+@pytest.mark.parametrize(("answer", "databases"), [(None, ""), ("alldbs", ""), ("db=1", "db=1"), ("", "resetdbs")])
+def test_databases_that_a_user_is_confined_to(answer: str | None, databases: str) -> None:
+    told = [] if answer is None else ["databases", answer]
+    user = parse_one("x", ["flags", ["on"], *told])
+    assert user is not None
+    assert user.databases == databases
 
 
 def test_a_mark_that_cannot_be_read_is_none() -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,8 +141,15 @@ class Programs:
         if image.family == "postgres":
             return scripts.postgres(quoted, address, folder, fsync=self.fsync)
         if image.family in {"mariadb", "mysql"}:
-            share = shlex.quote(str(_share(found["mariadbd"])))
-            return scripts.mariadb(quoted, share, address, folder, mysql=image.family == "mysql")
+            share, tables = _share(found["mariadbd"])
+            return scripts.mariadb(
+                quoted,
+                shlex.quote(str(share)),
+                address,
+                folder,
+                tables=tables,
+                mysql=image.family == "mysql",
+            )
         if image.family in {"redis", "valkey"}:
             return scripts.redis(quoted, address)
         if image.family == "ferretdb":
@@ -194,13 +201,15 @@ def _version(interpreter: Path) -> str:
     return subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
 
 
-def _share(server: Path) -> Path:
-    """Where MariaDB keeps the definitions of its own tables."""
+def _share(server: Path) -> tuple[Path, Sequence[str]]:
+    """Where MariaDB keeps the definitions of its own tables, and in which files."""
     for name in ("mysql", "mariadb"):
         folder = server.resolve().parents[1] / "share" / name
-        if (folder / scripts.TABLES[0]).is_file():
-            return folder
-    raise LocalError(f"{scripts.TABLES[0]} is not in the folder share of {server}: install the whole of MariaDB")
+        for tables in scripts.TABLES.values():
+            if (folder / tables[0]).is_file():
+                return folder, tables
+    wanted = " or ".join(tables[0] for tables in scripts.TABLES.values())
+    raise LocalError(f"{wanted} is not in the folder share of {server}: install the whole of MariaDB")
 
 
 def _ferretdb() -> Path:

@@ -6,18 +6,21 @@ calls it; the last of several equal flags counts for each of these programs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 SQL = "TENANTRY_NODE_SQL"
 """The variable with the statements that a new MariaDB runs first."""
-TABLES = (
-    "mysql_system_tables.sql",
-    "mysql_performance_tables.sql",
-    "mysql_system_tables_data.sql",
-    "maria_add_gis_sp_bootstrap.sql",
-    "mysql_sys_schema.sql",
-)
-"""What a new MariaDB is made of, in the folder ``share``."""
+TABLES = {
+    family: (
+        f"{family}_system_tables.sql",
+        f"{family}_performance_tables.sql",
+        f"{family}_system_tables_data.sql",
+        "maria_add_gis_sp_bootstrap.sql",
+        f"{family}_sys_schema.sql",
+    )
+    for family in ("mysql", "mariadb")
+}
+"""What a new MariaDB is made of, in the folder ``share``: by what an older one, and a newer one, calls it."""
 _PACKAGES = "export PYTHONPATH=${{PYTHONPATH:+$PYTHONPATH:}}{}\n"
 Scripts = dict[str, str]
 Quoted = Mapping[str, str]
@@ -93,8 +96,13 @@ exec postgres "$@"
     return plain(programs) | own
 
 
-def mariadb(programs: Quoted, share: str, address: str, sockets: str, *, mysql: bool) -> Scripts:
-    """MariaDB, also for MySQL's images. Its data folder is made as PostgreSQL's."""
+def mariadb(
+    programs: Quoted, share: str, address: str, sockets: str, *, tables: Sequence[str], mysql: bool
+) -> Scripts:
+    """MariaDB, also for MySQL's images. Its data folder is made as PostgreSQL's.
+
+    :param tables: one of :data:`TABLES`, whose files are in the folder ``share``.
+    """
     listen = f"--bind-address={address} --socket={sockets}/mysqld.sock --pid-file={sockets}/mysqld.pid"
     server = f"""\
 #!/bin/sh
@@ -137,7 +145,7 @@ if [ ! -d "$data/mysql" ]; then
   {{
     printf '%s\\n' 'CREATE DATABASE mysql;' 'USE mysql;' 'SET @auth_root_socket=NULL;'
     cd {share}
-    cat {" ".join(TABLES)}
+    cat {" ".join(tables)}
     printf '%s\\n' "${SQL}"
   }} | {programs["mariadbd"]} --no-defaults --bootstrap --silent-startup --datadir="$fresh" --log-warnings=0 \\
     --lc-messages-dir={share} --enforce-storage-engine= --skip-log-bin \\

@@ -155,7 +155,9 @@ class InstanceReconciler:
         notes = context.providers.of(instance).notes(instance)
         fields.update(notes.fields)
         problem = self._problems.get(server.key)
-        found = conditions.ready("Ready", f"{server.access.engine} {report.version}")
+        # Some say which of several products they are: MariaDB 11.8.
+        product = "" if report.version[:1].isalpha() else f"{server.access.engine} "
+        found = conditions.ready("Ready", f"{product}{report.version}")
         if problem is not None:
             found = conditions.failed(problem)
         found = [*found, *_details(report), *notes.conditions]

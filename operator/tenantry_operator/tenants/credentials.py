@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -34,11 +34,18 @@ Object = dict[str, Any]
 _BINDING_ANNOTATION = f"{GROUP}/binding-digest"
 _PASSWORD_ANNOTATION = f"{GROUP}/password-digest"
 _WRITTEN_ANNOTATION = f"{GROUP}/written-at"
+_KINDS: tuple[Callable[[str], bool], ...] = (str.islower, str.isupper, str.isdigit, "-_".__contains__)
 
 
 def new_password() -> str:
-    """A password of 43 characters that need no quoting in a URI: 256 random bits."""
-    return secrets.token_urlsafe(32)
+    """A password of 43 characters that need no quoting in a URI: more than 255 random bits.
+
+    It has characters of each kind, as policies of servers ask for.
+    """
+    while True:
+        made = secrets.token_urlsafe(32)
+        if all(any(is_kind(character) for character in made) for is_kind in _KINDS):
+            return made
 
 
 def secret_name(tenant: str, entry: str) -> str:

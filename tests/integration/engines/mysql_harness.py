@@ -1,16 +1,18 @@
-"""A real MariaDB server, administered without SUPER, and what the tests of all engines do with it."""
+"""A real MariaDB or MySQL server, administered without SUPER, and what the tests of all engines do with it."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pymysql
 
@@ -26,25 +28,40 @@ from tests.integration.processes import account, free_port
 
 ADMIN = "tenantry_admin"
 _SYSTEM_TABLES = (
-    "mysql_system_tables.sql",
-    "mysql_performance_tables.sql",
-    "mysql_system_tables_data.sql",
+    "{}_system_tables.sql",
+    "{}_performance_tables.sql",
+    "{}_system_tables_data.sql",
     "maria_add_gis_sp_bootstrap.sql",
-    "mysql_sys_schema.sql",
+    "{}_sys_schema.sql",
 )
 _OPTIONS = (
     "--innodb-buffer-pool-size=32M",
-    "--innodb-log-file-size=16M",
     "--innodb-flush-log-at-trx-commit=0",
     "--skip-name-resolve",
     "--max-connections=100",
 )
+_FOLDER = os.environ.get("TENANTRY_TEST_MYSQL")
+"""Where another server's program is. Tests run without such variables, thus read here."""
+MYSQL = _FOLDER is not None and not (Path(_FOLDER) / "mariadbd").exists()
+"""The server is MySQL itself."""
+
+
+def program() -> Path:
+    """The server's program."""
+    if _FOLDER is None:
+        return programs.find("mariadbd")
+    return Path(_FOLDER) / ("mysqld" if MYSQL else "mariadbd")
 
 
 class MariaDb:
     """One server in a folder."""
 
     host = "127.0.0.1"
+    mysql = False
+    own_options: tuple[str, ...] = ("--innodb-log-file-size=16M",)
+    unencrypted: tuple[str, ...] = ("--skip-ssl",)
+    accounts = "mysql.global_priv"
+    """The table of accounts and passwords."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
@@ -59,24 +76,31 @@ class MariaDb:
 
     def _command(self, *options: str) -> list[str]:
         return [
-            str(programs.find("mariadbd")),
+            str(program()),
             "--no-defaults",
             f"--datadir={self.folder / 'data'}",
             f"--tmpdir={self.folder / 'tmp'}",
             *_OPTIONS,
+            *self.own_options,
             *options,
         ]
 
     def install(self) -> None:
-        """Makes the system tables, as mariadb-install-db does, which needs programs of another package."""
+        """Makes the system tables."""
         who = account("mysql")
         for name in ("", "data", "tmp"):
             path = self.folder / name
             path.mkdir(exist_ok=True)
             if who:
                 os.chown(path, who["user"], who["group"])
-        share = Path("/usr/share/mysql")
-        texts = [(share / name).read_text(encoding="utf-8") for name in _SYSTEM_TABLES]
+        self._initialise(who)
+
+    def _initialise(self, who: dict[str, Any]) -> None:
+        """As mariadb-install-db does, which needs programs of another package."""
+        # Newer ones are in a folder mariadb, and called after it, too.
+        found = next((program().parents[1] / "share").glob("m*/m*_system_tables.sql"))
+        family = found.name.partition("_")[0]
+        texts = [(found.parent / name.format(family)).read_text(encoding="utf-8") for name in _SYSTEM_TABLES]
         script = "\n".join(["CREATE DATABASE mysql;", "USE mysql;", "SET @auth_root_socket = NULL;", *texts])
         subprocess.run(
             self._command("--bootstrap", "--max-allowed-packet=8M", "--default-storage-engine=Aria"),
@@ -121,8 +145,17 @@ class MariaDb:
         """Makes the administrator, with the rights that the documentation asks for."""
         with self.root() as root:
             root.execute(f"CREATE USER '{ADMIN}'@'%' IDENTIFIED BY '{PASSWORD}'")
-            root.execute(f"GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO '{ADMIN}'@'%'")
+            root.execute(f"GRANT {', '.join(self.admin_rights)} ON *.* TO '{ADMIN}'@'%'")
             root.execute(f"GRANT ALL ON `%`.* TO '{ADMIN}'@'%' WITH GRANT OPTION")
+
+    @property
+    def admin_rights(self) -> tuple[str, ...]:
+        """What the administrator has on the server as a whole."""
+        return ("CREATE USER", "PROCESS", "CONNECTION ADMIN")
+
+    def password(self, text: str) -> str:
+        """What ``SET PASSWORD`` takes."""
+        return f"PASSWORD('{text}')"
 
     @contextlib.contextmanager
     def root(self, database: str | None = None) -> Iterator[Any]:
@@ -157,6 +190,53 @@ class MariaDb:
         """How the operator reaches it."""
         values = {"username": ADMIN, "password": PASSWORD, "sslmode": "disable", **changes}
         return Access(engine=DatabaseEngine.MYSQL, host=self.host, port=self.port, **values)
+
+
+class MySql(MariaDb):
+    """MySQL itself."""
+
+    mysql = True
+    own_options = (
+        "--innodb-redo-log-capacity=16M",
+        "--innodb-doublewrite=OFF",
+        "--sync-binlog=0",
+        "--log-bin-trust-function-creators=ON",
+        "--mysqlx=OFF",
+        "--pid-file=pid",
+    )
+    unencrypted = ("--tls-version=",)
+    accounts = "mysql.user"
+    _made: ClassVar[Path | None] = None
+    """A folder with the data of a new server."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        super().__init__(folder, *options)
+        self.own_options = (*self.own_options, f"--secure-file-priv={folder / 'tmp'}")
+
+    def _initialise(self, who: dict[str, Any]) -> None:
+        """It takes long: once for all."""
+        if MySql._made is None:
+            subprocess.run(self._command("--initialize-insecure"), check=True, capture_output=True, cwd="/", **who)
+            MySql._made = Path(tempfile.mkdtemp(prefix="tenantry-mysql-", dir="/tmp"))
+            atexit.register(shutil.rmtree, MySql._made, ignore_errors=True)
+            shutil.copytree(self.folder / "data", MySql._made / "data")
+            return
+        shutil.copytree(MySql._made / "data", self.folder / "data", dirs_exist_ok=True)
+        if who:
+            for path in (self.folder / "data").rglob("*"):
+                os.chown(path, who["user"], who["group"])
+
+    @property
+    def admin_rights(self) -> tuple[str, ...]:
+        return ("CREATE USER", "PROCESS", "CONNECTION_ADMIN", "SHOW_ROUTINE")
+
+    def password(self, text: str) -> str:
+        return f"'{text}'"
+
+
+def new_server(folder: Path, *options: str) -> MariaDb:
+    """A server of the kind that the tests run on."""
+    return MySql(folder, *options) if MYSQL else MariaDb(folder, *options)
 
 
 ITEMS = "CREATE TABLE items (name VARCHAR(100) PRIMARY KEY, value TEXT)"
@@ -200,7 +280,7 @@ class Client:
 
 
 class Harness:
-    """MariaDB, for the tests of all engines."""
+    """MariaDB or MySQL, for the tests of all engines."""
 
     name = "mysql"
     kind = DatabaseEngine.MYSQL
@@ -216,7 +296,7 @@ class Harness:
         return self._server
 
     def start(self, folder: Path) -> None:
-        self._server = MariaDb(folder)
+        self._server = new_server(folder)
         self._server.install()
         self._server.start()
         self._server.harden()
@@ -263,11 +343,11 @@ class Harness:
             "see another's sessions": "SELECT * FROM information_schema.processlist WHERE user <> "
             "SUBSTRING_INDEX(CURRENT_USER(), '@', 1)",
             "see another's rights": f"SHOW GRANTS FOR {login}",
-            "set another's password": f"SET PASSWORD FOR {login} = PASSWORD('x')",
+            "set another's password": f"SET PASSWORD FOR {login} = {self.server.password('x')}",
             "drop another's login": f"DROP USER {login}",
             "read the operator's books": f"SELECT * FROM {BOOKS}.marks",
             "read the ledger": f"SELECT * FROM {BOOKS}.ledger",
-            "read all passwords": "SELECT * FROM mysql.global_priv",
+            "read all passwords": f"SELECT * FROM {self.server.accounts}",
             "make a login": "CREATE USER 'intruder'@'%'",
             "make a database": "CREATE DATABASE intruder",
             "take rights": f"GRANT ALL ON {theirs}.* TO CURRENT_USER()",
@@ -309,8 +389,8 @@ class Harness:
             own = names.database
             look("database", "SELECT schema_name FROM information_schema.schemata WHERE schema_name = %s", own)
             for login in own_accounts(names):
-                for table in ("global_priv", "db", "tables_priv", "procs_priv"):
-                    look(table, f"SELECT User FROM mysql.{table} WHERE User = %s", login)
+                for table in (self.server.accounts, "mysql.db", "mysql.tables_priv", "mysql.procs_priv"):
+                    look(table, f"SELECT User FROM {table} WHERE User = %s", login)
                 look("mark", f"SELECT name FROM {BOOKS}.marks WHERE name = %s", login)
             look("mark", f"SELECT name FROM {BOOKS}.marks WHERE name = %s", names.database)
             for table in ("ledger", "unfinished"):

@@ -1,4 +1,4 @@
-"""A real MariaDB server, and databases of tenants on it."""
+"""A real MariaDB or MySQL server, and databases of tenants on it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from tenantry_operator.engines.base import (
 )
 from tenantry_operator.engines.mysql.engine import MySqlEngine
 from tests.integration.engines.harness import PASSWORD
-from tests.integration.engines.mysql_harness import Harness, MariaDb
+from tests.integration.engines.mysql_harness import MYSQL, Harness, MariaDb
 from tests.integration.followers import INSTALLATION, Followers
+
+collect_ignore = [] if MYSQL else ["test_mysql_itself.py"]
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +111,7 @@ def _remove(server: MariaDb, blueprint: str) -> None:
         root.execute("SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE %s", (like,))
         for (name,) in root.fetchall():
             root.execute(f"DROP DATABASE `{name}`")
-        root.execute("SELECT User, Host FROM mysql.global_priv WHERE User LIKE %s", (like,))
+        root.execute(f"SELECT User, Host FROM {server.accounts} WHERE User LIKE %s", (like,))
         for user, host in root.fetchall():
             root.execute(f"DROP USER '{user}'@'{host}'")
         root.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'tenantry'")

@@ -112,7 +112,7 @@ async def test_a_password_that_the_tenant_changed_is_noticed(blueprint: Callable
     acme = await shop.make()
     assert (await shop.state(acme)).logins[0].fingerprint == Credentials("", PASSWORD).fingerprint
     with shop.login(acme) as session:
-        session.execute("SET PASSWORD = PASSWORD('mine')")
+        session.execute(f"SET PASSWORD = {shop.server.password('mine')}")
     assert (await shop.state(acme)).logins[0].fingerprint == "unknown"
     await shop.bring(acme, Credentials(acme.names.login_a, PASSWORD))
     assert (await shop.state(acme)).logins[0].fingerprint == Credentials("", PASSWORD).fingerprint
@@ -192,8 +192,9 @@ async def test_limits_hold(blueprint: Callable[..., Any]) -> None:
     with shop.login(acme) as session, shop.login(acme):
         with pytest.raises(pymysql.MySQLError, match="max_user_connections"), shop.login(acme):
             pass
-        with pytest.raises(pymysql.MySQLError, match="max_statement_time"):
-            session.execute("SELECT SLEEP(5)")
+        if not shop.server.mysql:
+            with pytest.raises(pymysql.MySQLError, match="max_statement_time"):
+                session.execute("SELECT SLEEP(5)")
     more = replace(acme, limits=LoginLimits(connections=3))
     assert await shop.bring(more) == ["mend-accounts"]
     assert await shop.is_settled(more)

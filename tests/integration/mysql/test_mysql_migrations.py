@@ -219,6 +219,7 @@ async def test_what_is_the_operators_is_refused(text: str, blueprint: Callable[.
         "UPDATE tenantry.marks SET mark = ''",
         "DELETE FROM tenantry.ledger",
         "SELECT * FROM mysql.global_priv",
+        "SELECT * FROM mysql.user",
         "CREATE USER intruder",
         "GRANT ALL ON *.* TO CURRENT_USER()",
         "SET GLOBAL max_connections = 1",
@@ -282,12 +283,25 @@ async def test_a_locked_table_is_waited_for_a_while(blueprint: Callable[..., Any
     assert await shop.is_settled(wanted)
 
 
-async def test_a_migration_may_take_so_long_and_no_longer(blueprint: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT SLEEP(20)",
+        "INSERT INTO items (name) VALUES ('a'); UPDATE items SET name = SLEEP(20)",
+        "CREATE TABLE two AS WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900) "
+        "SELECT COUNT(*) AS i FROM n a, n b, n c, n d",
+    ],
+)
+async def test_a_migration_may_take_so_long_and_no_longer(text: str, blueprint: Callable[..., Any]) -> None:
     shop = blueprint(ITEMS)
     acme = await shop.make()
-    shop.edition("2.0", "SELECT SLEEP(20)")
+    shop.edition("2.0", text)
     with pytest.raises(Retryable, match="MigrationBlocked"):
         await shop.bring(replace(acme, chain=shop.chain, pace=Pace(lock_timeout=1, timeout=0.3)))
+    # It does not go on where nobody waits for it any more.
+    sessions = "SELECT id FROM information_schema.processlist WHERE user = %s"
+    assert shop.server.query(sessions, definer_of(acme.names)) == []
+    assert await shop.is_settled(acme)
 
 
 async def test_an_edited_migration_is_an_error(blueprint: Callable[..., Any]) -> None:

@@ -1,9 +1,5 @@
 """MySQL 8.0 and MariaDB 10.6, and newer, administered without SUPER.
 
-Tests run against MariaDB. What is MySQL's alone is written by its manual and was not run: the queries of
-``mysql.user``, ``role_edges``, ``global_grants``, ``innodb_tablespaces`` and ``performance_schema.processlist``,
-IDENTIFIED BY, ``max_execution_time``.
-
 ::
 
     engine        observe, plan, apply: what the operator sees

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,13 +12,8 @@ from tenantry_operator.engines.mysql.connections import Connection
 from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.names import BOOKS, Kind, definer_of, reader_of
 from tenantry_operator.engines.mysql.parts import Account, MarkRow
-from tenantry_operator.engines.mysql.sql import account, literal, name, native_hash, pattern
+from tenantry_operator.engines.mysql.sql import account, literal, name, native_hash
 from tenantry_operator.faults import reached
-
-
-def new_password() -> str:
-    """256 random bits, for an account that only the operator uses."""
-    return secrets.token_urlsafe(32)
 
 
 def _identified(flavour: Flavour, password: str) -> str:
@@ -70,7 +64,7 @@ async def make(
         reached("account-created")
     else:
         await connection.run(f"ALTER USER {account(login)} {details}")
-    await grant(connection, login, desired.names.database, rights)
+    await grant(connection, flavour, login, desired.names.database, rights)
 
 
 async def set_password(
@@ -117,9 +111,12 @@ async def set_limits(connection: Connection, flavour: Flavour, desired: Desired,
     await connection.run(f"ALTER USER {account(login)} {_limits(flavour, desired.limits)}")
 
 
-async def grant(connection: Connection, login: str, database: str, rights: frozenset[str]) -> None:
+async def grant(
+    connection: Connection, flavour: Flavour, login: str, database: str, rights: frozenset[str]
+) -> None:
     """Gives rights on a database."""
-    await connection.run(f"GRANT {privileges.words(rights)} ON {pattern(database)}.* TO {account(login)}")
+    words, where = privileges.words(rights), flavour.pattern(database)
+    await connection.run(f"GRANT {words} ON {where}.* TO {account(login)}")
 
 
 async def settle_rights(connection: Connection, catalog: Catalog, desired: Desired, *, read_only: bool) -> bool:
@@ -127,7 +124,7 @@ async def settle_rights(connection: Connection, catalog: Catalog, desired: Desir
 
     :returns: whether some were taken away: sessions keep what they had until they end.
     """
-    names = desired.names
+    names, flavour = desired.names, catalog.flavour
     taken = False
     for login in (*names.logins, definer_of(names), reader_of(names)):
         found = one_of(catalog, login)
@@ -140,11 +137,12 @@ async def settle_rights(connection: Connection, catalog: Catalog, desired: Desir
             grants = catalog.grants.get(login, ())
             present = next((grant.privileges for grant in grants), frozenset())
         if wanted - present:
-            await grant(connection, login, names.database, wanted - present)
+            await grant(connection, flavour, login, names.database, wanted - present)
         if present - wanted:
             taken = True
             extra = privileges.words(present - wanted)
-            await connection.run(f"REVOKE {extra} ON {pattern(names.database)}.* FROM {account(login)}")
+            where = flavour.pattern(names.database)
+            await connection.run(f"REVOKE {extra} ON {where}.* FROM {account(login)}")
     return taken
 
 
@@ -154,7 +152,8 @@ async def _take_strange(connection: Connection, catalog: Catalog, desired: Desir
     own = {database, BOOKS} if login == definer_of(desired.names) else {database}
     others = catalog.others.get(login, frozenset()) - own
     grants = catalog.grants.get(login, ())
-    elsewhere = any((one.host, one.pattern) != (ANYWHERE, pattern(database)[1:-1]) for one in grants)
+    pattern = catalog.flavour.pattern(database)[1:-1]
+    elsewhere = any((one.host, one.pattern) != (ANYWHERE, pattern) for one in grants)
     for other in others:
         if other.startswith(_ROLE):
             await connection.run(f"REVOKE {name(other.removeprefix(_ROLE))} FROM {account(login)}")

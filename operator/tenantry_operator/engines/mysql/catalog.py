@@ -17,10 +17,11 @@ from tenantry_operator.engines.halfway import Unfinished
 from tenantry_operator.engines.mysql import parts
 from tenantry_operator.engines.mysql.connections import Connection, Row, unhurried
 from tenantry_operator.engines.mysql.errno import NOT_THERE, number_of
-from tenantry_operator.engines.mysql.flavour import Flavour
+from tenantry_operator.engines.mysql.flavour import VARIABLES, Flavour
 from tenantry_operator.engines.mysql.names import BOOKS, Kind, own_accounts
 from tenantry_operator.engines.mysql.parts import Account, Grant, MarkRow, Part, text_of
 from tenantry_operator.engines.mysql.privileges import sees_all
+from tenantry_operator.engines.mysql.sql import literals
 from tenantry_operator.engines.path import Applied
 
 ANYWHERE = "%"
@@ -168,7 +169,8 @@ async def observe_tenant(
 
 async def read_flavour(connection: Connection) -> Flavour:
     """Which server it is."""
-    return Flavour.of(str((await connection.run("SELECT VERSION()"))[0][0]))
+    rows = await connection.run(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({literals(VARIABLES)})")
+    return Flavour.of_variables({str(name).lower(): str(value) for name, value in rows})
 
 
 async def read_changes(connection: Connection, flavour: Flavour) -> dict[str, int]:

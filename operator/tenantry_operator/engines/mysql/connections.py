@@ -55,6 +55,10 @@ class ConnectionSettings:
     longest_pause: float = 30.0
 
 
+class NoAnswer(pymysql.err.OperationalError):  # type: ignore[misc]  # nor is this
+    """A statement did not come to its end in time; the server may be at it still."""
+
+
 class Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver is not typed
     """A session. One statement at a time: several in one text are refused by the server."""
 
@@ -84,7 +88,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver is no
                     rows = self._rows() or rows
         except TimeoutError:
             self.close()
-            raise pymysql.err.OperationalError(_LOST, "no answer in time") from None
+            raise NoAnswer(_LOST, "no answer in time") from None
         except (RuntimeError, OSError) as error:
             # Of the driver: a file of ours was asked for, or the socket is gone.
             self.close()
@@ -113,6 +117,9 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]  # the driver is no
         self.client_flag &= ~(CLIENT.MULTI_STATEMENTS | CLIENT.LOCAL_FILES)
         if self._encrypted and not self.server_capabilities & CLIENT.SSL:
             raise pymysql.err.OperationalError(_SSL_ERROR, "the server does not encrypt, and sslmode asks for it")
+        if not self.server_capabilities & CLIENT.SSL:
+            # MySQL, other than MariaDB, refuses who says that he can.
+            self.client_flag &= ~CLIENT.SSL
         await super()._request_authentication()
 
 

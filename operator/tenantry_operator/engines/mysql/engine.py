@@ -65,7 +65,7 @@ class MySqlEngine:
         GRANT CREATE USER, PROCESS, CONNECTION ADMIN ON *.* TO ...
         GRANT ALL ON `%`.* TO ... WITH GRANT OPTION
 
-    where MySQL calls the third ``CONNECTION_ADMIN``.
+    where MySQL calls the third ``CONNECTION_ADMIN``, and ``SHOW_ROUTINE`` is needed, too.
     """
 
     def __init__(self, access: Access, *, installation: str, settings: ConnectionSettings | None = None) -> None:

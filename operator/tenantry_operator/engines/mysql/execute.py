@@ -21,6 +21,7 @@ from tenantry_operator.engines.mysql.sessions import end_sessions
 from tenantry_operator.engines.mysql.sql import account, literal, name
 from tenantry_operator.errors import Stalled
 from tenantry_operator.faults import reached
+from tenantry_operator.tenants.credentials import new_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,4 +267,4 @@ class Executor:
 
 
 def _new(login: str) -> Credentials:
-    return Credentials(login, accounts.new_password())
+    return Credentials(login, new_password())

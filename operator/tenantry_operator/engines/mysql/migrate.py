@@ -22,7 +22,7 @@ from tenantry_operator.engines.base import Chain, Credentials, Desired, Migratio
 from tenantry_operator.engines.halfway import take_up
 from tenantry_operator.engines.mysql import accounts, books, privileges, progress
 from tenantry_operator.engines.mysql.catalog import Catalog, Single
-from tenantry_operator.engines.mysql.connections import Connection, Connections
+from tenantry_operator.engines.mysql.connections import Connection, Connections, NoAnswer
 from tenantry_operator.engines.mysql.errno import BUSY, describe, is_of_server, number_of
 from tenantry_operator.engines.mysql.flavour import Flavour
 from tenantry_operator.engines.mysql.lexer import Statement, StatementKind, line_of, split
@@ -36,6 +36,7 @@ from tenantry_operator.engines.mysql.structures import read_structure
 from tenantry_operator.engines.path import path
 from tenantry_operator.errors import ReconcileError, Retryable, Stalled
 from tenantry_operator.faults import reached
+from tenantry_operator.tenants.credentials import new_password
 
 _log = structlog.get_logger(__name__)
 _LONGEST = 3600.0
@@ -141,7 +142,7 @@ class _Job:
         return statements
 
     async def _apply(self, catalog: Catalog, row: MarkRow, pending: Sequence[Migration], half: bool) -> None:
-        credentials = Credentials(definer_of(self.desired.names), accounts.new_password())
+        credentials = Credentials(definer_of(self.desired.names), new_password())
         async with self.connections.use() as connection:
             await self._open(connection, catalog, credentials)
         reached("migrator-opened")
@@ -219,6 +220,10 @@ class _Job:
             if number > done or session.get_transaction_status():
                 await progress.write(session, self.database, Progress(number, None))
                 await _commit(session)
+        except NoAnswer:
+            await self._end_late(row)
+            what = f"{self.where}: {migration.what} of blueprint {self.chain.blueprint}"
+            raise Retryable("MigrationBlocked", f"{what}: statement {number + 1} took too long") from None
         except pymysql.MySQLError as error:
             if is_of_server(error):
                 raise
@@ -283,6 +288,21 @@ class _Job:
         return Stalled(
             "MigrationFailed", f"{what} failed, line {line}, statement {number + 1}: {describe(error)}. {rest}"
         )
+
+    async def _end_late(self, row: MarkRow) -> None:
+        """Ends a statement that the server itself would let go on, and finds out whether it happened."""
+        login = definer_of(self.desired.names)
+        async with self.connections.use() as connection:
+            await end_sessions(connection, self.flavour, [login], self.where)
+            stands = await progress.read(connection, self.database)
+        done = stands.done
+        if stands.before is not None:
+            done += await self._definition() != stands.before
+        async with self.connections.use() as connection:
+            await progress.write(connection, self.database, Progress(done, None))
+            if not done:
+                await books.write_not_begun(connection, row)
+                await progress.end(connection, self.database, login)
 
     async def _open(self, connection: Connection, catalog: Catalog, credentials: Credentials) -> None:
         login = credentials.login

@@ -19,7 +19,6 @@ from tenantry_operator.engines.mysql import privileges
 from tenantry_operator.engines.mysql.catalog import ANYWHERE, Catalog
 from tenantry_operator.engines.mysql.names import BOOKS, Kind, definer_of, own_accounts, reader_of
 from tenantry_operator.engines.mysql.parts import Account, MarkRow
-from tenantry_operator.engines.mysql.sql import pattern
 from tenantry_operator.engines.mysql.view import View
 
 _UNKNOWN = "unknown"
@@ -187,7 +186,7 @@ def _findings(
             wanted = privileges.READ if name == reader else privileges.DEFINER
         if account.is_global:
             yield f"account {name} has rights on the whole server"
-        own = pattern(names.database)[1:-1]
+        own = catalog.flavour.pattern(names.database)[1:-1]
         found: frozenset[str] = frozenset()
         for grant in catalog.grants.get(name, ()):
             if (grant.host, grant.pattern) == (ANYWHERE, own):

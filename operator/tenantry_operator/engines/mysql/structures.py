@@ -26,7 +26,8 @@ _PARTS = (
   generation_expression)
   FROM information_schema.columns WHERE table_schema = {own}""",
     """SELECT CONCAT('index ', table_name, '.', index_name), table_name,
-  GROUP_CONCAT(CONCAT_WS('|', non_unique, index_type, column_name, sub_part, collation) ORDER BY seq_in_index)
+  GROUP_CONCAT(CONCAT_WS('|', non_unique, index_type, column_name, sub_part, collation{index_more})
+  ORDER BY seq_in_index)
   FROM information_schema.statistics WHERE table_schema = {own} GROUP BY 1, 2""",
     # Two parts, as a join of them is a look into all databases.
     """SELECT CONCAT('foreign key ', table_name, '.', constraint_name), table_name,
@@ -79,6 +80,7 @@ async def read_structure(
             # In MariaDB the name of a constraint is unique in its table only.
             check_table="table_name, '.', " if flavour.mariadb else "",
             check_owner="table_name" if flavour.mariadb else "''",
+            index_more="" if flavour.mariadb else ", expression, is_visible",
         )
         for part in _PARTS
     )

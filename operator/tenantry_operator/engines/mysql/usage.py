@@ -20,6 +20,7 @@ from tenantry_operator.engines.mysql.look import look, mark_on_database
 from tenantry_operator.engines.mysql.names import reader_of
 from tenantry_operator.engines.usagerows import ROWS, usage_rows
 from tenantry_operator.errors import Retryable, Stalled
+from tenantry_operator.tenants.credentials import new_password
 
 TIMEOUT = 10
 """Seconds that one query may take."""
@@ -73,7 +74,7 @@ class Usage:
         self._passwords.pop(reader_of(desired.names), None)
 
     async def _open(self, flavour: Flavour, desired: Desired) -> None:
-        credentials = Credentials(reader_of(desired.names), accounts.new_password())
+        credentials = Credentials(reader_of(desired.names), new_password())
         try:
             async with self._connections.use() as connection:
                 catalog = (await look(connection, flavour, desired)).catalog

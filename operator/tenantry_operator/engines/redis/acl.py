@@ -55,6 +55,8 @@ class User:
     flags: frozenset[str] = frozenset()
     """``nopass`` and others that the operator does not set."""
     selectors: bool = False
+    databases: str = ""
+    """Those it is confined to, since Valkey 9.1: ``db=1``, ``resetdbs``; empty: it is not."""
     mark: Mark | None = None
     database: str = ""
     """Whose login it is, by its mark."""
@@ -85,7 +87,11 @@ class Rights:
     read_only_rules: tuple[str, ...]
 
 
-_EXPECTED_FLAGS = frozenset({"sanitize-payload"})
+_RIGHTS = frozenset({"resetchannels", "allkeys", "alldbs"})
+
+
+def _is_databases(word: str) -> bool:
+    return word.startswith("db=") or word == "resetdbs"
 
 
 @lru_cache(maxsize=20_000)
@@ -99,12 +105,13 @@ def parse(line: str) -> User | None:
     plain, selectors = plain[:opening], opening < len(plain)
     return _user(
         words[1],
-        [word for word in plain if word[0] not in "#~%&+-" and word not in ("resetchannels", "allkeys")],
+        [word for word in plain if word[0] not in "#~%&+-" and word not in _RIGHTS and not _is_databases(word)],
         [word[1:] for word in plain if word[0] == "#"],
         [word for word in plain if word[0] in "~%" or word == "allkeys"],
         [word[1:] for word in plain if word[0] == "&"],
         " ".join(word for word in plain if word[0] in "+-"),
         selectors,
+        " ".join(word for word in plain if _is_databases(word)),
     )
 
 
@@ -123,7 +130,15 @@ def parse_one(name: str, answer: Sequence[Any] | None) -> User | None:
         channels,
         str(fields.get("commands", "")),
         bool(fields.get("selectors")),
+        _databases(fields.get("databases")),
     )
+
+
+def _databases(answer: Any) -> str:
+    """What ACL GETUSER says of databases, in the words of ACL LIST."""
+    if answer is None or answer == "alldbs":
+        return ""
+    return str(answer) or "resetdbs"
 
 
 def settled(commands: str) -> str:
@@ -152,6 +167,7 @@ def _user(
     channels: list[str],
     commands: str,
     selectors: bool,
+    databases: str,
 ) -> User:
     marks = [channel for channel in channels if channel.startswith(_MARK)]
     mark, database, known = _decode(marks[0]) if len(marks) == 1 else (None, "", "")
@@ -164,6 +180,7 @@ def _user(
         commands=settled(commands),
         flags=frozenset(flags) - {"on", "off"},
         selectors=selectors,
+        databases=databases,
         mark=mark,
         database=database,
         known=known,
@@ -187,13 +204,13 @@ def render(database: str, mark: Mark, password: str | None, commands: Sequence[s
     """
     allowed = pattern(database)
     return [
+        # Also of what only some servers know.
+        "reset",
         "on",
-        "resetpass",
         *([f"#{password}"] if password else []),
         "sanitize-payload",
-        "clearselectors",
-        "resetkeys",
         f"~{allowed}",
+        # A server may give them all by default.
         "resetchannels",
         f"&{allowed}",
         f"&{encode_mark(mark, database, password or '')}",
@@ -213,6 +230,8 @@ def differences(user: User, database: str, rights: Rights) -> list[str]:
         found.append("other commands")
     if user.selectors:
         found.append("selectors")
+    if user.databases:
+        found.append(f"databases {user.databases}")
     if "nopass" in user.flags:
         found.append("any password")
     elif len(user.passwords) > 1:

@@ -26,6 +26,8 @@ skip_name_resolve = ON
 host_cache_size = 0
 max_connections = 200
 local_infile = OFF
+# Without it, MySQL's binary log forbids functions and triggers to all but root.
+log_bin_trust_function_creators = ON
 character_set_server = utf8mb4
 """
 
