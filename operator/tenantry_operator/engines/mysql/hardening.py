@@ -87,6 +87,4 @@ def missing(facts: Facts, admin: str) -> tuple[str, ...]:
         lacking.append(
             "functions and triggers, in blueprints and by tenants: SET GLOBAL log_bin_trust_function_creators = ON"
         )
-    if not flavour.mariadb:
-        lacking.append("limiting how long statements run: MySQL has no such limit of accounts, MariaDB has")
     return tuple(lacking)
