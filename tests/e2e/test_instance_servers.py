@@ -226,7 +226,7 @@ def test_an_instance_with_tenants_stays(api: Api) -> None:
 
 def test_a_volume_that_was_lost_is_told(api: Api) -> None:
     # Found again: the administrator is there, by the Secret that was kept.
-    api.apply(instance("pg", role="Shared", server={"storage": "2Gi"}))
+    api.apply(instance("pg", role="Shared", server={"storage": "3Gi"}))
     wait_instance(api, "pg", "True", "Ready")
     api.apply(tenant("acme", "pg"))
     api.ready(SPACE, "acme")
