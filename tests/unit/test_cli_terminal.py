@@ -88,6 +88,7 @@ def test_the_question_of_cancel_can_be_interrupted(api: Standin) -> None:
     api.put("rollouts", rollout())
     terminal = Terminal("rollout", "cancel", "shop-1.1")
     terminal.read(lambda text: "[y/N]" in text)
+    time.sleep(0.5)  # Python takes no notice of a signal in the moment between the question and the reading
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.close() == 130
     assert "Traceback" not in terminal.text
