@@ -35,9 +35,8 @@ status: $(READY) ## what of it runs
 logs: $(READY) ## the end of the operator's log (others: python -m tenantry_local logs --help)
 	@$(LOCAL) logs operator
 
-# In the order of their names: the files that take minutes come first, and the quick ones fill what is left.
 test: lint binaries programs ## everything: lint, then unit, integration, contract and end-to-end tests
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-unit: $(READY) ## the tests that need no server
 	$(PY) -m pytest tests/unit $(PYTEST_ARGS)

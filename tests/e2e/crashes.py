@@ -16,7 +16,7 @@ from typing import Any
 from tests.e2e.support import NOTES, Api, blueprint, manifest, namespace, refused, run, tenant
 
 SPACE = "crash"
-QUICK = {"TENANTRY_LEASE_DURATION": "1s", "TENANTRY_RETIRE_AFTER": "1s", "TENANTRY_SWEEP_INTERVAL": "3s"}
+QUICK = {"TENANTRY_LEASE_DURATION": "10s", "TENANTRY_RETIRE_AFTER": "1s", "TENANTRY_SWEEP_INTERVAL": "3s"}
 ISOLATIONS = ("Database", "Schema", "Row")
 STRANGER = "stranger_of_crash"
 
@@ -275,15 +275,22 @@ class Adopt(Transition):
 Make = Callable[[Api, str], Transition]
 
 
+def start_operator(api: Api, **variables: str) -> None:
+    """Starts the operator anew; the Lease of the one that was killed, which it would wait for, is taken away."""
+    api.cluster.kill_operator()
+    api.delete("lease", "tenantry-operator", "tenantry-system")
+    api.cluster.start_operator({**QUICK, **variables})
+
+
 def passed_points(api: Api, make: Make, isolation: str, folder: Path) -> list[str]:
     """The points that a transition passes, each with its count: ``name:2`` for the second time."""
     log = folder / "points"
-    api.cluster.start_operator(QUICK)
+    start_operator(api)
     transition = make(api, isolation)
     transition.prepare()
     api.cluster.kill_operator()
     log.write_text("")
-    api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_LOG": str(log)})
+    start_operator(api, TENANTRY_CRASH_LOG=str(log))
     transition.begin()
     transition.end()
     api.cluster.kill_operator()
@@ -312,14 +319,14 @@ def crash_after_every_step(api: Api, make: Make, isolation: str, folder: Path) -
     points = passed_points(api, make, isolation, folder)
     assert points, "the transition passes no point to crash at"
     transitions = []
-    api.cluster.start_operator(QUICK)
+    start_operator(api)
     for _ in points:
         transitions.append(make(api, isolation))
         transitions[-1].prepare()
     api.cluster.kill_operator()
     survived = []
     for point, transition in zip(points, transitions, strict=True):
-        api.cluster.start_operator({**QUICK, "TENANTRY_CRASH_AT": f"{SPACE}/{transition.name}:{point}"})
+        start_operator(api, TENANTRY_CRASH_AT=f"{SPACE}/{transition.name}:{point}")
         transition.begin()
         deadline = time.monotonic() + (8 if point.startswith(CHANCE) else 45)
         while api.cluster.operator_pid() is not None and time.monotonic() < deadline:
@@ -329,7 +336,7 @@ def crash_after_every_step(api: Api, make: Make, isolation: str, folder: Path) -
         transition.between()
         api.cluster.kill_operator()
     assert [point for point in survived if not point.startswith(CHANCE)] == []
-    api.cluster.start_operator(QUICK)
+    start_operator(api)
     for transition in transitions:
         transition.end()
         transition.check()
