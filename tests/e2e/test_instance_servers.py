@@ -13,7 +13,7 @@ from tests.e2e.support import NOTES, Api, Object, blueprint, condition, manifest
 pytestmark = pytest.mark.e2e
 
 SPACE = "own"
-QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "2s", "TENANTRY_RETIRE_AFTER": "1s"}
+QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "5s", "TENANTRY_RETIRE_AFTER": "1s"}
 
 
 @pytest.fixture(scope="module")

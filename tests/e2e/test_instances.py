@@ -17,7 +17,7 @@ from tests.e2e.support import Api, Object, condition, manifest, namespace
 pytestmark = pytest.mark.e2e
 
 SPACE = "servers"
-QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "2s", "TENANTRY_POD_ADDRESSES": "true"}
+QUICK = {"TENANTRY_SWEEP_INTERVAL": "1s", "TENANTRY_LEASE_DURATION": "4s", "TENANTRY_POD_ADDRESSES": "true"}
 PARTS = "configmaps,services,networkpolicies,poddisruptionbudgets,statefulsets,secrets,persistentvolumeclaims"
 
 
