@@ -347,8 +347,8 @@ def changed(before: Rendered, after: Rendered) -> Object:
 RECORDED = {
     "postgres:18": "3c5a984cddc74cd247d407dca6ad4cfa",
     "registry.example:5000/library/postgres:17-alpine": "7269da0901b6de44fa2719d7a7cc336c",
-    "mariadb:11.4": "1b844fced3d08d87c7017eea627dcfbc",
-    "mysql:8.4": "bdc80dc0d8ed8026fbe930f91681ee14",
+    "mariadb:11.4": "e0c296be3af44329da01d8010fc5f74a",
+    "mysql:8.4": "fac0c4ffeb545ff0aa9f70ec32f9718e",
     "valkey/valkey:8": "33dad34d9136c3661129d6bda9f0c8ae",
     "redis:7": "79117ba34ee47420c09de72e1e8f9260",
     "ghcr.io/ferretdb/ferretdb:1.24": "529e0a903adccd69bdd258044711da4d",
